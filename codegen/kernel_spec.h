@@ -1,0 +1,44 @@
+// What must be compiled, and what identifies the result.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "codegen/templates.h"
+#include "runtime/support/digest.h"
+
+namespace gdnjit {
+
+// Raise when generated source or records change meaning without their text changing.
+inline constexpr int kGeneratorSchema = 1;
+
+// A compute architecture as NVRTC's -arch takes it: "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_103", "sm_120".
+struct Target {
+  std::string arch = "sm_90a";
+};
+
+// The architectures the project generates code for, oldest first.
+const std::vector<std::string>& known_architectures();
+
+// Throws invalid_argument with a suggestion for an unknown name ("sm90" and "90a" are understood too).
+Target parse_target(std::string_view name);
+
+// One kernel to be compiled. `source` is generated from the signature alone.
+struct KernelSpec {
+  std::string operator_name;  // "gdn.step"
+  std::string signature;      // canonical text: "gdn.step head_dim_k=128 ... arch=sm_90a"
+  std::string source;         // the generated translation unit
+  std::string entry;          // the kernel's extern "C" name
+  Target target;
+};
+
+// The exact option list for NVRTC; nothing machine-specific gets in.
+std::vector<std::string> compile_options(const Target& target);
+
+// Digest of everything but the toolchain: signature, final source with every template it includes, options, schema.
+Digest request_digest(const KernelSpec& spec, const TemplateSet& templates);
+
+// The cache key: request digest and toolchain ("nvrtc 13.0.88"). Two machines derive the same key.
+Digest kernel_key(const Digest& request, std::string_view toolchain);
+
+}  // namespace gdnjit

@@ -1,0 +1,98 @@
+// An Operator is everything the project knows about one kernel family on the host side. The rooms above (cache,
+// tuner, tools) see only this interface and text fields, so a new kernel is a new Operator and one registry line.
+#pragma once
+
+#include <gdnjit/tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "codegen/fields.h"
+#include "codegen/kernel_spec.h"
+
+namespace gdnjit {
+
+// The facts of a device that tile choices depend on.
+struct DeviceTraits {
+  std::string arch = "sm_90a";
+  int sm_count = 132;
+  int registers_per_sm = 65536;
+  int threads_per_sm = 2048;
+  int blocks_per_sm = 32;
+  int shared_bytes_per_sm = 233472;
+  int shared_bytes_per_block = 232448;  // with opt-in
+  std::int64_t l2_bytes = 50LL << 20;
+  double memory_bytes_per_us = 4.3e6;  // copy bandwidth, both directions counted
+};
+
+struct LaunchGeometry {
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t shared_bytes = 0;  // dynamic shared memory
+};
+
+enum class TensorRole : unsigned char {
+  input,
+  output,  // contents before the call do not matter
+  in_out,
+};
+
+// One tensor of a call, as a problem describes it.
+struct TensorSpec {
+  std::string name;                 // "q", "state_in"
+  DType dtype = DType::f32;
+  std::vector<std::int64_t> shape;  // with the problem's B
+  TensorRole role = TensorRole::input;
+};
+
+// A problem with its tiles on one architecture: source, geometry and parameter block. Immutable and thread-safe.
+class Instance {
+ public:
+  virtual ~Instance() = default;
+  virtual const KernelSpec& spec() const = 0;
+  // A grid of zero blocks (batch 0) means nothing to launch.
+  virtual LaunchGeometry geometry(std::int64_t batch) const = 0;
+  virtual std::size_t parameter_bytes() const = 0;
+  // Checks `tensors` (in the order of Operator::tensors) against the problem and writes the kernel's parameter
+  // block. Returns B. Throws invalid_argument naming argument, value and rule. Allocates nothing.
+  virtual std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const = 0;
+};
+
+// What must move and be computed at the least, for floors and models.
+struct Footprint {
+  std::int64_t bytes_read = 0;
+  std::int64_t bytes_written = 0;
+  std::int64_t flops = 0;
+};
+
+class Operator {
+ public:
+  virtual ~Operator() = default;
+  virtual std::string_view name() const = 0;
+
+  // Completes a partial problem with defaults, checks every rule, and returns all fields in canonical order.
+  virtual FieldMap complete(const FieldMap& problem) const = 0;
+
+  // The problem as a tuning bucket sees it: fields that pick tiles but do not change what is right are rounded
+  // (B to a power of two).
+  virtual FieldMap tuning_bucket(const FieldMap& problem) const = 0;
+
+  // The heuristic choice: never wrong, needs no measurement. Field names are those of the tile struct.
+  virtual FieldMap default_tiles(const FieldMap& problem, const DeviceTraits& device) const = 0;
+
+  // Every candidate worth compiling, the default first, in the fixed order that decides ties.
+  virtual std::vector<FieldMap> search_space(const FieldMap& problem, const DeviceTraits& device) const = 0;
+
+  // Throws invalid_argument if the tiles cannot serve the problem.
+  virtual std::shared_ptr<const Instance> instantiate(const FieldMap& problem, const FieldMap& tiles,
+                                                      const Target& target) const = 0;
+
+  virtual std::vector<TensorSpec> tensors(const FieldMap& problem) const = 0;
+  virtual Footprint footprint(const FieldMap& problem) const = 0;
+};
+
+}  // namespace gdnjit

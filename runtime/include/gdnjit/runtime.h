@@ -1,0 +1,99 @@
+// The library's entry: a Runtime owns a device, a cache and a compiler; plan() makes a launchable kernel for a
+// problem; a plan's run() only launches.
+#pragma once
+
+#include <gdnjit/error.h>
+#include <gdnjit/gdn.h>
+#include <gdnjit/options.h>
+#include <gdnjit/tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace gdnjit {
+
+class Device;        // runtime/device.h
+class OperatorPlan;  // runtime/plan.h
+
+// How a plan's tiles were found.
+enum class TilesFrom : unsigned char {
+  exact,      // a tuning record of this device and problem bucket
+  bucket,     // same device, the nearest measured batch inside the measured range
+  hint,       // a record of the same architecture, another device
+  heuristic,  // the operator's default
+};
+
+struct PlanInfo {
+  std::string operator_name;
+  std::string problem;     // canonical text
+  std::string signature;   // canonical text of the kernel
+  std::string key;         // 32 hexadecimal digits
+  std::string tiles;
+  TilesFrom tiles_from = TilesFrom::heuristic;
+  bool compiled = false;   // false: the binary came from the cache
+  int registers = 0;
+  int spill_bytes = 0;
+  int shared_bytes = 0;
+};
+
+// Thread-safe. Destroy it after all plans made from it.
+class Runtime {
+ public:
+  explicit Runtime(const Options& options = Options::from_environment());
+  ~Runtime();
+  Runtime(Runtime&&) noexcept;
+  Runtime& operator=(Runtime&&) noexcept;
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  // "NVIDIA H200 (sm_90a)" or "emulator of sm_90a".
+  std::string device_name() const;
+  bool is_emulator() const;
+
+  // Device memory, for programs without an allocator of their own. 256-byte aligned.
+  void* allocate(std::size_t bytes, std::string_view name = "buffer");
+  void release(void* memory) noexcept;
+  void copy_in(void* device, const void* host, std::size_t bytes, void* stream = nullptr);
+  void copy_out(void* host, const void* device, std::size_t bytes, void* stream = nullptr);
+  void synchronize(void* stream = nullptr);
+
+  class Impl;
+  Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+namespace gdn {
+
+// A decode step ready to run. Cheap to copy; keeps its kernel loaded.
+class StepPlan {
+ public:
+  StepPlan() = default;
+  explicit StepPlan(std::shared_ptr<const OperatorPlan> plan) : plan_(std::move(plan)) {}
+
+  // Launches on `stream` and returns. Allocates nothing, synchronises nothing, never compiles; legal inside CUDA
+  // graph capture. B is taken from the tensors; B = 0 is a no-op. Throws invalid_argument before any device work.
+  // On the emulator the tensors may be ordinary host memory, and the call returns when the kernel is done.
+  void run(const StepArgs& args, void* stream = nullptr) const;
+
+  const PlanInfo& info() const;
+
+ private:
+  std::shared_ptr<const OperatorPlan> plan_;
+};
+
+// May compile, load or (policy tune_on_miss) tune. Repeated calls with an equal problem are a look-up below 50 ns.
+// Throws Error: invalid_argument, nvrtc_missing, compile_failed, strict_miss, device_failed.
+StepPlan plan(Runtime& runtime, const StepProblem& problem);
+
+// plan(...).run(...).
+void step(Runtime& runtime, const StepProblem& problem, const StepArgs& args, void* stream = nullptr);
+
+}  // namespace gdn
+
+}  // namespace gdnjit
