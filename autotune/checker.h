@@ -1,0 +1,25 @@
+// Runs a plan on a workload and compares every output element with the double-precision reference.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "runtime/plan.h"
+#include "tests/reference/workload.h"
+
+namespace gdnjit::autotune {
+
+struct CheckResult {
+  std::vector<reference::OutputError> errors;  // one per output
+  bool guards_intact = true;                   // the bytes around every buffer are what they were
+  bool repeatable = true;                      // a second run from the same inputs gave the same bits
+  bool passed() const;
+  double worst_rms() const;
+  std::string text() const;                    // "o rms 1.2e-3 (tolerance 3e-3), state_out rms 2e-7 ..."
+};
+
+// Allocates the workload's tensors with guard bands, runs twice, and compares. Throws Error(device_failed) if a
+// launch fails.
+CheckResult check(const OperatorPlan& plan, const reference::Workload& workload);
+
+}  // namespace gdnjit::autotune
