@@ -1,28 +1,41 @@
-# Third-party libraries, all from the system's packages. tools/quickstart.sh installs them.
+# Third-party libraries, all from the system's packages; tools/lib/setup.sh lists and installs them.
+# GDNJIT_PORTABLE takes the static library of each, so that what is built needs only the C library.
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
-find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
-find_path(DLPACK_INCLUDE_DIR dlpack/dlpack.h REQUIRED)
-find_path(SQLITE3_INCLUDE_DIR sqlite3.h REQUIRED)
-find_path(LIBMD_INCLUDE_DIR sha256.h REQUIRED)
+
+# gdnjit_find_system(name header library): the interface target gdnjit_<name> of a library without a CMake package.
+function(gdnjit_find_system name header library)
+  set(target gdnjit_${name})
+  string(TOUPPER ${name} prefix)
+  find_path(${prefix}_INCLUDE_DIR ${header} REQUIRED)
+  add_library(${target} INTERFACE)
+  target_include_directories(${target} SYSTEM INTERFACE ${${prefix}_INCLUDE_DIR})
+  if(library)
+    set(names ${library})
+    if(GDNJIT_PORTABLE)
+      set(names lib${library}.a)
+    endif()
+    find_library(${prefix}_LIBRARY NAMES ${names} REQUIRED)
+    target_link_libraries(${target} INTERFACE ${${prefix}_LIBRARY})
+  endif()
+endfunction()
+
+gdnjit_find_system(sqlite3 sqlite3.h sqlite3)
+target_link_libraries(gdnjit_sqlite3 INTERFACE Threads::Threads ${CMAKE_DL_LIBS} m)
+gdnjit_find_system(libmd sha256.h md)
+gdnjit_find_system(xxhash xxhash.h "")  # compiled in from its header
+gdnjit_find_system(dlpack dlpack/dlpack.h "")
+if(GDNJIT_BENCH)
+  gdnjit_find_system(benchmark benchmark/benchmark.h benchmark)
+  target_link_libraries(gdnjit_benchmark INTERFACE Threads::Threads)
+endif()
 
 if(GDNJIT_PORTABLE)
-  set(CMAKE_FIND_LIBRARY_SUFFIXES .a)
-  # fmt and xxhash are compiled in from their headers.
-  add_library(gdnjit_fmt ALIAS fmt::fmt-header-only)
+  add_library(gdnjit_fmt ALIAS fmt::fmt-header-only)  # Debian ships no static libfmt
   add_link_options(-static-libstdc++ -static-libgcc)
+  set(CMAKE_SKIP_RPATH ON)
 else()
   add_library(gdnjit_fmt ALIAS fmt::fmt)
 endif()
-find_library(SQLITE3_LIBRARY sqlite3 REQUIRED)
-find_library(LIBMD_LIBRARY md REQUIRED)
-
-add_library(gdnjit_sqlite3 INTERFACE)
-target_include_directories(gdnjit_sqlite3 SYSTEM INTERFACE ${SQLITE3_INCLUDE_DIR})
-target_link_libraries(gdnjit_sqlite3 INTERFACE ${SQLITE3_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS} m)
-
-add_library(gdnjit_libmd INTERFACE)
-target_include_directories(gdnjit_libmd SYSTEM INTERFACE ${LIBMD_INCLUDE_DIR})
-target_link_libraries(gdnjit_libmd INTERFACE ${LIBMD_LIBRARY})

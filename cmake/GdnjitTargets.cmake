@@ -1,15 +1,18 @@
-# Flags shared by every target of the project, and the functions that make rooms and tests.
-add_library(gdnjit_flags INTERFACE)
-target_compile_options(gdnjit_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor
-                       $<$<BOOL:${GDNJIT_WERROR}>:-Werror>)
-target_include_directories(gdnjit_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime/include)
+# How the project's targets are built: warnings and sanitizers for everything below the top folder (and for nobody
+# who merely links the library), and the functions that make rooms and tests.
+add_compile_options(-Wall -Wextra -Wshadow "$<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor>"
+                    "$<$<BOOL:${GDNJIT_WERROR}>:-Werror>")
 if(GDNJIT_SANITIZE)
-  target_compile_options(gdnjit_flags INTERFACE -fsanitize=${GDNJIT_SANITIZE} -fno-omit-frame-pointer -g)
-  target_link_options(gdnjit_flags INTERFACE -fsanitize=${GDNJIT_SANITIZE})
+  add_compile_options(-fsanitize=${GDNJIT_SANITIZE} -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${GDNJIT_SANITIZE})
   if(GDNJIT_SANITIZE MATCHES undefined)
-    target_compile_options(gdnjit_flags INTERFACE -fno-sanitize-recover=undefined)
+    add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
+
+# Every room sees the project root ("room/file.h") and the public headers (<gdnjit/file.h>).
+add_library(gdnjit_flags INTERFACE)
+target_include_directories(gdnjit_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime/include)
 
 # gdnjit_room(NAME name SOURCES ... LINKS ...): one static library.
 function(gdnjit_room)
