@@ -1,0 +1,48 @@
+// Storage types to fp32 and back. Arithmetic is always fp32; a value is rounded once, where it is stored.
+#pragma once
+
+#include <gdnjit/dtype.h>
+
+namespace gdnjit::device {
+
+// Unpacks the elements held in 32-bit words, lowest bits first. For a lone 16-bit element the word's high half is 0.
+template <DType kDtype, int kElements, int kWords>
+__device__ __forceinline__ void unpack(const unsigned (&words)[kWords], float (&values)[kElements]) {
+  static_assert(kWords * 4 >= kElements * dtype_bytes(kDtype));
+#pragma unroll
+  for (int e = 0; e < kElements; ++e) {
+    if constexpr (kDtype == DType::f32) {
+      values[e] = __uint_as_float(words[e]);
+    } else if constexpr (kDtype == DType::bf16) {
+      // bf16 is the upper half of an fp32.
+      values[e] = __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xffff0000u);
+    } else {
+      static_assert(kDtype == DType::f16);
+      const unsigned short half = static_cast<unsigned short>(e % 2 == 0 ? words[e / 2] : words[e / 2] >> 16);
+      asm("cvt.f32.f16 %0, %1;" : "=f"(values[e]) : "h"(half));
+    }
+  }
+}
+
+// Rounds to nearest even and packs; the inverse of unpack.
+template <DType kDtype, int kElements, int kWords>
+__device__ __forceinline__ void pack(const float (&values)[kElements], unsigned (&words)[kWords]) {
+  static_assert(kWords * 4 >= kElements * dtype_bytes(kDtype));
+#pragma unroll
+  for (int w = 0; w < kWords; ++w) {
+    if constexpr (kDtype == DType::f32) {
+      words[w] = __float_as_uint(values[w]);
+    } else {
+      const float low = values[2 * w];
+      const float high = 2 * w + 1 < kElements ? values[(2 * w + 1) % kElements] : 0.0f;
+      if constexpr (kDtype == DType::bf16) {
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(words[w]) : "f"(high), "f"(low));
+      } else {
+        static_assert(kDtype == DType::f16);
+        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(words[w]) : "f"(high), "f"(low));
+      }
+    }
+  }
+}
+
+}  // namespace gdnjit::device

@@ -1,0 +1,159 @@
+// The compile-time side of gdn.step: everything that shapes the kernel, and the formulas that host and device share.
+// Host code includes this file too, so nothing is computed twice by hand.
+#pragma once
+
+#include <gdnjit/dtype.h>
+#include <gdnjit/gdn_options.h>
+
+#include "device/memory_hint.cuh"
+
+namespace gdnjit::gdn {
+
+// The signature of a step kernel: two kernels with equal configs have equal source.
+struct StepConfig {
+  // The problem. Fields that a choice makes meaningless hold their defaults.
+  int batch = 0;  // B if baked in, else 0
+  int tokens = 1;
+  int heads_k = 16;
+  int heads_v = 32;
+  int head_dim_k = 128;
+  int head_dim_v = 128;
+  DType io_dtype = DType::bf16;
+  DType state_dtype = DType::f32;
+  DType output_dtype = DType::bf16;
+  DType gate_dtype = DType::bf16;
+  DType beta_dtype = DType::bf16;
+  DType a_log_dtype = DType::f32;
+  DType dt_bias_dtype = DType::f32;
+  DType slot_dtype = DType::i32;
+  float scale = 1.0f;
+  Norm norm = Norm::sumsq_eps;
+  float norm_eps = 1e-6f;
+  Gate gate = Gate::raw;
+  float gate_lower_bound = -5.0f;
+  Beta beta = Beta::sigmoid;
+  HeadMap head_map = HeadMap::grouped;
+  StateLayout state_layout = StateLayout::vk;
+  StateStore state_store = StateStore::dense;
+  PadSentinel pad_sentinel = PadSentinel::negative;
+  PadPolicy pad_policy = PadPolicy::zero;
+  // Elements per memory access, from dimensions and alignment.
+  int state_vector = 4;  // of the state, along its contiguous dimension
+  int key_chunk = 4;     // consecutive keys that one lane owns
+  int key_vector = 4;    // of q and k; divides key_chunk
+  // Tiles.
+  int block_v = 32;   // BV: columns of V per block
+  int block_k = 128;  // BLOCK_K: keys per pass; below K the kernel walks the state twice
+  int lanes_k = 8;    // lanes that share a column's sum over K; the other 32 / lanes_k lie along V
+  int warps = 4;
+  device::CacheHint cache_hint = device::CacheHint::normal;
+
+  // Lanes of a warp along V, V columns of a warp, and what one lane holds of a pass.
+  constexpr int lanes_v() const { return 32 / lanes_k; }
+  constexpr int warp_v() const { return block_v / warps; }
+  constexpr int lane_keys() const { return block_k / lanes_k; }
+  constexpr int lane_values() const { return warp_v() / lanes_v(); }
+  constexpr int lane_state_bytes() const { return lane_keys() * lane_values() * dtype_bytes(state_dtype); }
+  // Consecutive columns that one lane owns.
+  constexpr int value_chunk() const { return state_layout == StateLayout::kv ? state_vector : 1; }
+
+  constexpr int passes() const { return (head_dim_k + block_k - 1) / block_k; }
+  constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
+  constexpr int threads() const { return warps * 32; }
+  constexpr long long grid(long long b) const { return b * heads_v * blocks_v(); }
+
+  // Why the tiles cannot work, or nullptr.
+  constexpr const char* fault() const {
+    const auto power_of_two = [](int x) { return x > 0 && (x & (x - 1)) == 0; };
+    if (!power_of_two(lanes_k) || lanes_k > 32) return "lanes_k must be a power of two up to 32";
+    if (warps < 1 || warps > 32) return "warps must be 1 to 32";
+    if (block_v < 1 || block_v % (warps * lanes_v() * value_chunk()) != 0)
+      return "block_v must be a multiple of warps * lanes_v * value_chunk";
+    if (block_k < 1 || block_k % (lanes_k * key_chunk) != 0) return "block_k must be a multiple of lanes_k * key_chunk";
+    if (key_chunk % key_vector != 0 || head_dim_k % key_chunk != 0) return "key_chunk must divide K and hold whole vectors";
+    if (state_layout == StateLayout::vk && key_chunk != state_vector) return "key_chunk must equal state_vector in layout vk";
+    if (state_layout == StateLayout::kv && head_dim_v % state_vector != 0) return "state_vector must divide V in layout kv";
+    return nullptr;
+  }
+};
+
+// The fields in canonical order; Self is StepConfig or const StepConfig.
+template <typename Self, typename Visitor>
+constexpr void visit_step_config(Self& c, Visitor&& visit) {
+  visit("batch", c.batch);
+  visit("tokens", c.tokens);
+  visit("heads_k", c.heads_k);
+  visit("heads_v", c.heads_v);
+  visit("head_dim_k", c.head_dim_k);
+  visit("head_dim_v", c.head_dim_v);
+  visit("io_dtype", c.io_dtype);
+  visit("state_dtype", c.state_dtype);
+  visit("output_dtype", c.output_dtype);
+  visit("gate_dtype", c.gate_dtype);
+  visit("beta_dtype", c.beta_dtype);
+  visit("a_log_dtype", c.a_log_dtype);
+  visit("dt_bias_dtype", c.dt_bias_dtype);
+  visit("slot_dtype", c.slot_dtype);
+  visit("scale", c.scale);
+  visit("norm", c.norm);
+  visit("norm_eps", c.norm_eps);
+  visit("gate", c.gate);
+  visit("gate_lower_bound", c.gate_lower_bound);
+  visit("beta", c.beta);
+  visit("head_map", c.head_map);
+  visit("state_layout", c.state_layout);
+  visit("state_store", c.state_store);
+  visit("pad_sentinel", c.pad_sentinel);
+  visit("pad_policy", c.pad_policy);
+  visit("state_vector", c.state_vector);
+  visit("key_chunk", c.key_chunk);
+  visit("key_vector", c.key_vector);
+  visit("block_v", c.block_v);
+  visit("block_k", c.block_k);
+  visit("lanes_k", c.lanes_k);
+  visit("warps", c.warps);
+  visit("cache_hint", c.cache_hint);
+}
+
+// Visits every field under its member name.
+template <typename Visitor>
+constexpr void visit_fields(StepConfig& c, Visitor&& visit) {
+  visit_step_config(c, visit);
+}
+template <typename Visitor>
+constexpr void visit_fields(const StepConfig& c, Visitor&& visit) {
+  visit_step_config(c, visit);
+}
+
+// A tensor addressed by sequence and value head. The head hv is (h, j): key head and place in its group, so one
+// form serves separate, packed and interleaved inputs. Strides count elements.
+struct HeadStrides {
+  long long batch;
+  long long key_head;
+  long long group;
+};
+
+// The kernel's only argument, passed by value.
+struct StepParams {
+  const void* q;         // [B,H,K]
+  const void* k;         // [B,H,K]
+  const void* v;         // [B,HV,V]
+  const void* gate;      // a, g or alpha: [B,HV] or [B,HV,K]; null for Gate::none
+  const void* beta;      // b or beta: [B,HV]; null for Beta::none
+  const void* a_log;     // [HV]
+  const void* dt_bias;   // [HV] or [HV,K], dense
+  const void* state_in;  // [B or slots, HV, ..]
+  void* state_out;
+  const void* read_slot;   // [B]
+  const void* write_slot;  // [B]
+  void* o;                 // [B,HV,V]
+  long long q_batch, q_head;
+  long long k_batch, k_head;
+  HeadStrides v_strides, gate_strides, beta_strides;
+  long long state_in_row, state_in_head;    // row: sequence or slot
+  long long state_out_row, state_out_head;
+  long long o_batch, o_head;
+  long long read_slot_stride, write_slot_stride;
+};
+
+}  // namespace gdnjit::gdn
