@@ -1,0 +1,120 @@
+#include "tests/reference/gdn_step_layout.h"
+
+#include <string_view>
+
+#include "runtime/support/check.h"
+#include "tests/reference/numeric.h"
+
+namespace gdnjit::reference {
+namespace {
+
+using gdn::Beta;
+using gdn::Gate;
+using gdn::InputLayout;
+using gdn::StepProblem;
+
+// One row a token: q H*K | k H*K | v HV*V.
+Place place_in_mixed_qkv(const StepProblem& problem, Part part) {
+  const std::int64_t H = problem.heads_k, HV = problem.heads_v, K = problem.head_dim_k, V = problem.head_dim_v;
+  const std::int64_t row = 2 * H * K + HV * V;
+  switch (part) {
+    case Part::q: return {.heads = H, .width = K, .token_stride = row, .group_heads = H};
+    case Part::k: return {.heads = H, .width = K, .token_stride = row, .group_heads = H, .offset = H * K};
+    case Part::v: return {.heads = HV, .width = V, .token_stride = row, .group_heads = HV, .offset = 2 * H * K};
+    default: break;
+  }
+  GDNJIT_CHECK(false, "mixed_qkv holds q, k and v only");
+}
+
+// Per key head: q K | k K | v r*V | z r*V; and in ba: b r | a r.
+Place place_in_qkvz(const StepProblem& problem, Part part) {
+  const std::int64_t H = problem.heads_k, HV = problem.heads_v, K = problem.head_dim_k, V = problem.head_dim_v;
+  const std::int64_t r = HV / H;
+  const std::int64_t group = 2 * K + 2 * r * V;
+  switch (part) {
+    case Part::q: return {.heads = H, .width = K, .token_stride = H * group, .group_stride = group};
+    case Part::k: return {.heads = H, .width = K, .token_stride = H * group, .group_stride = group, .offset = K};
+    case Part::v:
+      return {.heads = HV, .width = V, .token_stride = H * group, .group_heads = r, .group_stride = group,
+              .offset = 2 * K};
+    case Part::b: return {.heads = HV, .width = 1, .token_stride = H * 2 * r, .group_heads = r, .group_stride = 2 * r};
+    case Part::a:
+      return {.heads = HV, .width = 1, .token_stride = H * 2 * r, .group_heads = r, .group_stride = 2 * r, .offset = r};
+  }
+  GDNJIT_CHECK(false, "unknown part");
+}
+
+const HostTensor* find(const std::vector<HostTensor>& tensors, std::string_view name) {
+  for (const HostTensor& tensor : tensors) {
+    if (tensor.spec.name == name) return &tensor;
+  }
+  return nullptr;
+}
+
+std::vector<double> numbers_of(const std::vector<HostTensor>& tensors, std::string_view name) {
+  const HostTensor* tensor = find(tensors, name);
+  if (tensor == nullptr) return {};
+  return load_all(tensor->spec.dtype, tensor->bytes);
+}
+
+std::vector<std::int64_t> slots_of(const std::vector<HostTensor>& tensors, std::string_view name) {
+  const std::vector<double> numbers = numbers_of(tensors, name);
+  return {numbers.begin(), numbers.end()};
+}
+
+}  // namespace
+
+Place place_of(const StepProblem& problem, Part part) {
+  GDNJIT_CHECK(problem.input_layout != InputLayout::separate, "separate inputs have no packed tensor");
+  return problem.input_layout == InputLayout::qkvz ? place_in_qkvz(problem, part) : place_in_mixed_qkv(problem, part);
+}
+
+void scatter(HostTensor& tensor, const Place& place, const std::vector<double>& numbers) {
+  const auto per_token = place.heads * place.width;
+  for (std::int64_t n = 0; n < static_cast<std::int64_t>(numbers.size()); ++n) {
+    const std::int64_t index = place.index(n / per_token, n % per_token / place.width, n % place.width);
+    store_element(tensor.spec.dtype, tensor.bytes.data(), index, numbers[static_cast<std::size_t>(n)]);
+  }
+}
+
+std::vector<double> gather(const HostTensor& tensor, const Place& place, std::int64_t tokens) {
+  std::vector<double> numbers;
+  for (std::int64_t token = 0; token < tokens; ++token) {
+    for (std::int64_t head = 0; head < place.heads; ++head) {
+      for (std::int64_t i = 0; i < place.width; ++i) {
+        numbers.push_back(load_element(tensor.spec.dtype, tensor.bytes.data(), place.index(token, head, i)));
+      }
+    }
+  }
+  return numbers;
+}
+
+StepInputs unpack_inputs(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
+  const std::int64_t tokens = problem.batch * problem.tokens;
+  StepInputs inputs;
+  if (const HostTensor* packed = find(tensors, "packed")) {
+    inputs.q = gather(*packed, place_of(problem, Part::q), tokens);
+    inputs.k = gather(*packed, place_of(problem, Part::k), tokens);
+    inputs.v = gather(*packed, place_of(problem, Part::v), tokens);
+  } else {
+    inputs.q = numbers_of(tensors, "q");
+    inputs.k = numbers_of(tensors, "k");
+    inputs.v = numbers_of(tensors, "v");
+  }
+  const HostTensor* ba = problem.input_layout == InputLayout::qkvz ? find(tensors, "a") : nullptr;
+  if (ba != nullptr) {
+    if (problem.gate != Gate::none) inputs.a = gather(*ba, place_of(problem, Part::a), tokens);
+    if (problem.beta != Beta::none) inputs.b = gather(*ba, place_of(problem, Part::b), tokens);
+  } else {
+    inputs.a = numbers_of(tensors, "a");
+    inputs.b = numbers_of(tensors, "b");
+  }
+  inputs.a_log = numbers_of(tensors, "a_log");
+  inputs.dt_bias = numbers_of(tensors, "dt_bias");
+  inputs.state = numbers_of(tensors, "state_in");
+  inputs.read_slot = slots_of(tensors, "read_slot");
+  inputs.write_slot = slots_of(tensors, "write_slot");
+  return inputs;
+}
+
+}  // namespace gdnjit::reference
