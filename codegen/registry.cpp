@@ -1,1 +1,28 @@
-// Being written.
+#include "codegen/registry.h"
+
+#include <array>
+#include <string>
+
+#include "codegen/gdn/step.h"
+#include "runtime/support/check.h"
+#include "runtime/support/text.h"
+
+namespace gdnjit {
+
+std::span<const Operator* const> operators() {
+  static const std::array<const Operator*, 1> table{
+      &gdn::step_operator(),
+  };
+  return table;
+}
+
+const Operator& find_operator(std::string_view name) {
+  std::vector<std::string> known;
+  for (const Operator* op : operators()) {
+    if (op->name() == name) return *op;
+    known.emplace_back(op->name());
+  }
+  fail(ErrorCode::invalid_argument, "operator '{}': unknown{}", name, suggestion(name, known));
+}
+
+}  // namespace gdnjit
