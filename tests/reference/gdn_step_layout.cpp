@@ -10,6 +10,7 @@ namespace {
 
 using gdn::Beta;
 using gdn::Gate;
+using gdn::HeadMap;
 using gdn::InputLayout;
 using gdn::StepProblem;
 
@@ -26,22 +27,25 @@ Place place_in_mixed_qkv(const StepProblem& problem, Part part) {
   GDNJIT_CHECK(false, "mixed_qkv holds q, k and v only");
 }
 
-// Per key head: q K | k K | v r*V | z r*V; and in ba: b r | a r.
+// Per key head, with the value heads that it serves: q K | k K | v r*V | z r*V; and in ba: b r | a r.
 Place place_in_qkvz(const StepProblem& problem, Part part) {
   const std::int64_t H = problem.heads_k, HV = problem.heads_v, K = problem.head_dim_k, V = problem.head_dim_v;
   const std::int64_t r = HV / H;
-  const std::int64_t group = 2 * K + 2 * r * V;
+  Place place;
+  place.interleaved = problem.head_map == HeadMap::modulo;
+  place.group_stride = part == Part::a || part == Part::b ? 2 * r : 2 * K + 2 * r * V;
+  place.token_stride = H * place.group_stride;
+  const bool of_key_head = part == Part::q || part == Part::k;
+  place.heads = of_key_head ? H : HV;
+  place.group_heads = of_key_head ? 1 : r;
   switch (part) {
-    case Part::q: return {.heads = H, .width = K, .token_stride = H * group, .group_stride = group};
-    case Part::k: return {.heads = H, .width = K, .token_stride = H * group, .group_stride = group, .offset = K};
-    case Part::v:
-      return {.heads = HV, .width = V, .token_stride = H * group, .group_heads = r, .group_stride = group,
-              .offset = 2 * K};
-    case Part::b: return {.heads = HV, .width = 1, .token_stride = H * 2 * r, .group_heads = r, .group_stride = 2 * r};
-    case Part::a:
-      return {.heads = HV, .width = 1, .token_stride = H * 2 * r, .group_heads = r, .group_stride = 2 * r, .offset = r};
+    case Part::q: place.width = K, place.offset = 0; break;
+    case Part::k: place.width = K, place.offset = K; break;
+    case Part::v: place.width = V, place.offset = 2 * K; break;
+    case Part::b: place.width = 1, place.offset = 0; break;
+    case Part::a: place.width = 1, place.offset = r; break;
   }
-  GDNJIT_CHECK(false, "unknown part");
+  return place;
 }
 
 const HostTensor* find(const std::vector<HostTensor>& tensors, std::string_view name) {

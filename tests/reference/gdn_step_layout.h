@@ -12,17 +12,23 @@
 namespace gdnjit::reference {
 
 // Element i of head `head` of token `token` lies at
-//   token * token_stride + head / group_heads * group_stride + head % group_heads * width + offset + i
+//   token * token_stride + group * group_stride + member * width + offset + i
+// where head is member `member` of its group: consecutive heads form a group, or (interleaved) those equal modulo the
+// number of groups.
 struct Place {
   std::int64_t heads = 0;
-  std::int64_t width = 0;        // elements of one head
+  std::int64_t width = 0;  // elements of one head
   std::int64_t token_stride = 0;
   std::int64_t group_heads = 1;  // heads that lie side by side
   std::int64_t group_stride = 0;
   std::int64_t offset = 0;
+  bool interleaved = false;
 
   std::int64_t index(std::int64_t token, std::int64_t head, std::int64_t i) const {
-    return token * token_stride + head / group_heads * group_stride + head % group_heads * width + offset + i;
+    const std::int64_t groups = heads / group_heads;
+    const std::int64_t group = interleaved ? head % groups : head / group_heads;
+    const std::int64_t member = interleaved ? head / groups : head % group_heads;
+    return token * token_stride + group * group_stride + member * width + offset + i;
   }
 };
 

@@ -72,7 +72,8 @@ OnePass one_pass(const StepProblem& p, const StepInputs& in, std::int64_t sequen
   const double beta = write_strength(p, in, sequence, hv);
   const double scale = scale_of(p);
   const double qk = std::inner_product(q.begin(), q.end(), k.begin(), 0.0);
-  OnePass result{std::vector<double>(static_cast<std::size_t>(V)), std::vector<double>(static_cast<std::size_t>(K * V))};
+  OnePass result{std::vector<double>(static_cast<std::size_t>(V)),
+                 std::vector<double>(static_cast<std::size_t>(K * V))};
   for (int j = 0; j < V; ++j) {
     double predicted = 0, old_output = 0;
     for (int i = 0; i < K; ++i) {
@@ -90,7 +91,7 @@ OnePass one_pass(const StepProblem& p, const StepInputs& in, std::int64_t sequen
   return result;
 }
 
-constexpr Gate kGates[] = {Gate::none, Gate::log,         Gate::alpha,          Gate::raw,
+constexpr Gate kGates[] = {Gate::none,        Gate::log,         Gate::alpha,          Gate::raw,
                            Gate::channel_log, Gate::channel_raw, Gate::channel_sigmoid};
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <mutex>
 #include <numeric>
 #include <string_view>
 #include <utility>
@@ -168,11 +170,6 @@ class GdnStepWorkload : public Workload {
     choose_slots(seed);
     const Draw draw(problem_, kind, seed);
     for (HostTensor& tensor : tensors_) generate(tensor, draw);
-    // The reference sees what the device sees: the inputs after rounding to their dtypes.
-    StepInputs inputs = unpack_inputs(problem_, tensors_);
-    padded_.resize(static_cast<std::size_t>(problem_.batch));
-    for (std::int64_t i = 0; i < problem_.batch; ++i) padded_[static_cast<std::size_t>(i)] = is_padded(problem_, inputs, i);
-    expected_ = step(problem_, inputs);
   }
 
   const std::vector<HostTensor>& tensors() const override { return tensors_; }
@@ -263,20 +260,49 @@ class GdnStepWorkload : public Workload {
   // Only the rows that are read get numbers. The rest of a pool stays poisoned, so a wrong slot shows as NaN.
   void generate_state(HostTensor& tensor, const Draw& draw) const {
     const std::int64_t rows = tensor.spec.shape[0];
-    const std::int64_t row_elements = rows == 0 ? 0 : elements(tensor.spec) / rows;
-    const std::vector<double> numbers = draw.state(static_cast<std::size_t>(problem_.batch * row_elements));
+    const auto row_bytes = rows == 0 ? 0 : tensor.bytes.size() / static_cast<std::size_t>(rows);
+    const std::vector<std::byte> pattern = state_pattern(tensor.spec, draw);
+    std::size_t next = 0;
     for (std::int64_t sequence = 0; sequence < problem_.batch; ++sequence) {
       const bool pooled = problem_.state_store == StateStore::pool;
       const std::int64_t row = pooled ? read_slot_[static_cast<std::size_t>(sequence)] : sequence;
       if (pooled && row <= 0) continue;
-      for (std::int64_t i = 0; i < row_elements; ++i) {
-        store_element(tensor.spec.dtype, tensor.bytes.data(), row * row_elements + i,
-                      numbers[static_cast<std::size_t>(sequence * row_elements + i)]);
+      for (std::size_t done = 0; done < row_bytes;) {
+        const std::size_t piece = std::min(row_bytes - done, pattern.size() - next);
+        std::memcpy(tensor.bytes.data() + static_cast<std::size_t>(row) * row_bytes + done, pattern.data() + next,
+                    piece);
+        done += piece;
+        next = (next + piece) % pattern.size();
       }
     }
   }
 
+  // Large states repeat what was drawn once: drawing gigabytes would take longer than everything else. The period
+  // is a prime, so heads differ.
+  static std::vector<std::byte> state_pattern(const TensorSpec& spec, const Draw& draw) {
+    constexpr std::int64_t kPeriod = 1048573;
+    const std::int64_t count = std::min(elements(spec), kPeriod);
+    const std::vector<double> numbers = draw.state(static_cast<std::size_t>(count));
+    std::vector<std::byte> pattern(static_cast<std::size_t>(count * dtype_bytes(spec.dtype)));
+    for (std::int64_t i = 0; i < count; ++i) {
+      store_element(spec.dtype, pattern.data(), i, numbers[static_cast<std::size_t>(i)]);
+    }
+    return pattern;
+  }
+
+  // The reference is computed when it is first asked for: a workload that only supplies inputs never pays for it.
+  // It sees what the device sees: the inputs after rounding to their dtypes.
+  const StepOutputs& expected() const {
+    std::call_once(computed_, [&] {
+      const StepInputs inputs = unpack_inputs(problem_, tensors_);
+      for (std::int64_t i = 0; i < problem_.batch; ++i) padded_.push_back(is_padded(problem_, inputs, i));
+      expected_ = step(problem_, inputs);
+    });
+    return expected_;
+  }
+
   void compare_output(const HostTensor& before, const HostTensor& after, std::vector<OutputError>& errors) const {
+    const StepOutputs& reference = expected();
     const std::int64_t row_elements = problem_.batch == 0 ? 0 : elements(before.spec) / problem_.batch;
     const std::size_t row_bytes = static_cast<std::size_t>(row_elements * dtype_bytes(before.spec.dtype));
     ErrorMeter meter;
@@ -288,7 +314,7 @@ class GdnStepWorkload : public Workload {
         continue;
       }
       for (std::int64_t i = sequence * row_elements; i < (sequence + 1) * row_elements; ++i) {
-        meter.add(load_element(after.spec.dtype, after.bytes.data(), i), expected_.o[static_cast<std::size_t>(i)]);
+        meter.add(load_element(after.spec.dtype, after.bytes.data(), i), reference.o[static_cast<std::size_t>(i)]);
         // A padded row is judged exactly: nothing but zero is right.
         if (padded && load_element(after.spec.dtype, after.bytes.data(), i) != 0) ++changed;
       }
@@ -298,18 +324,19 @@ class GdnStepWorkload : public Workload {
   }
 
   void compare_state(const HostTensor& before, const HostTensor& after, std::vector<OutputError>& errors) const {
+    const StepOutputs& reference = expected();
     const std::int64_t rows = before.spec.shape[0];
     const std::int64_t row_elements = rows == 0 ? 0 : elements(before.spec) / rows;
     const std::size_t row_bytes = static_cast<std::size_t>(row_elements * dtype_bytes(before.spec.dtype));
     ErrorMeter meter;
     std::vector<bool> written(static_cast<std::size_t>(rows), false);
     for (std::int64_t sequence = 0; sequence < problem_.batch; ++sequence) {
-      const std::int64_t row = expected_.state_row[static_cast<std::size_t>(sequence)];
+      const std::int64_t row = reference.state_row[static_cast<std::size_t>(sequence)];
       if (row < 0) continue;
       written[static_cast<std::size_t>(row)] = true;
       for (std::int64_t i = 0; i < row_elements; ++i) {
         meter.add(load_element(after.spec.dtype, after.bytes.data(), row * row_elements + i),
-                  expected_.state[static_cast<std::size_t>(sequence * row_elements + i)]);
+                  reference.state[static_cast<std::size_t>(sequence * row_elements + i)]);
       }
     }
     errors.push_back(meter.finish(before.spec.name, before.spec.dtype, state_tolerance(problem_)));
@@ -329,8 +356,9 @@ class GdnStepWorkload : public Workload {
   StepProblem problem_;
   std::vector<HostTensor> tensors_;
   std::vector<std::int64_t> read_slot_, write_slot_;
-  std::vector<bool> padded_;
-  StepOutputs expected_;
+  mutable std::once_flag computed_;
+  mutable std::vector<bool> padded_;
+  mutable StepOutputs expected_;
 };
 
 }  // namespace

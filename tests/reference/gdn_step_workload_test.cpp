@@ -72,6 +72,7 @@ const char* const kProblems[] = {
     "gate=channel_sigmoid",
     "input_layout=mixed_qkv",
     "input_layout=qkvz",
+    "input_layout=qkvz head_map=modulo",
     "state_store=pool",
     "state_store=pool pad_sentinel=zero pad_policy=skip slot_dtype=i64",
 };
@@ -137,10 +138,31 @@ TEST_CASE("qkvz lies per key head as q, k, v, z and ba as b, a") {
   CHECK(place_of(p, Part::v).index(1, 4, 2) == 2 * kGroup + kGroup + 8 + 5 + 2);
   CHECK(place_of(p, Part::b).index(1, 5, 0) == 12 + 6 + 2);
   CHECK(place_of(p, Part::a).index(1, 5, 0) == 12 + 6 + 3 + 2);
+  p.head_map = gdn::HeadMap::modulo;  // key head 1 now serves value heads 1, 3 and 5
+  CHECK(place_of(p, Part::q).index(1, 1, 2) == 2 * kGroup + kGroup + 2);
+  CHECK(place_of(p, Part::v).index(1, 3, 2) == 2 * kGroup + kGroup + 8 + 5 + 2);
+  CHECK(place_of(p, Part::a).index(1, 5, 0) == 12 + 6 + 3 + 2);
+}
+
+TEST_CASE("a large state repeats a drawn pattern, but no two heads are equal") {
+  const FieldMap fields = problem_of("B=3 H=16 HV=32 K=128 V=128 state_layout=kv");
+  const auto workload = make_gdn_step_workload(fields, Inputs::typical, 2);
+  const auto& tensors = workload->tensors();
+  const auto state =
+      std::find_if(tensors.begin(), tensors.end(), [](const auto& t) { return t.spec.name == "state_in"; });
+  REQUIRE(state != tensors.end());
+  constexpr std::size_t kHeadBytes = 128 * 128 * 4;
+  const auto head = [&](std::size_t index) {
+    return state->bytes.begin() + static_cast<std::ptrdiff_t>(index * kHeadBytes);
+  };
+  for (std::size_t other = 1; other < 96; ++other) {
+    CHECK_FALSE(std::equal(head(0), head(1), head(other)));
+  }
 }
 
 TEST_CASE("a single wrong element, slot or padded row is found") {
-  const FieldMap problem = problem_of("state_store=pool pad_policy=skip io=f32 output=f32 gate_dtype=f32 beta_dtype=f32");
+  const FieldMap problem =
+      problem_of("state_store=pool pad_policy=skip io=f32 output=f32 gate_dtype=f32 beta_dtype=f32");
   const auto workload = make_gdn_step_workload(problem, Inputs::typical, 3);
   const std::vector<HostTensor> good = perfect_results(*workload, problem);
   REQUIRE(all_passed(workload->compare(good)));
@@ -157,12 +179,12 @@ TEST_CASE("a single wrong element, slot or padded row is found") {
   };
   CHECK(broken("o", 5, std::nan("")));
   CHECK(broken("o", 5, 0.5));
-  CHECK(broken("o", padded_row * 32, 0.0));                     // skip: even a zero is a trespass
-  CHECK(broken("state_in", 0, 0.0));                            // slot 0 belongs to nobody
-  CHECK(broken("state_in", inputs.write_slot[0] * 512, 7.0));   // the stored state
+  CHECK(broken("o", padded_row * 32, 0.0));                    // skip: even a zero is a trespass
+  CHECK(broken("state_in", 0, 0.0));                           // slot 0 belongs to nobody
+  CHECK(broken("state_in", inputs.write_slot[0] * 512, 7.0));  // the stored state
   REQUIRE(inputs.read_slot[0] != inputs.write_slot[0]);
-  CHECK(broken("state_in", inputs.read_slot[0] * 512, 7.0));    // a state that was only read
-  CHECK(broken("q", 0, 7.0));                                   // an input
+  CHECK(broken("state_in", inputs.read_slot[0] * 512, 7.0));  // a state that was only read
+  CHECK(broken("q", 0, 7.0));                                 // an input
 }
 
 TEST_CASE("slots are out of order, distinct where they are written, and one row is padding") {

@@ -35,10 +35,10 @@ class Random {
   Random(std::uint64_t seed, std::string_view name);
 
   std::uint64_t bits();
-  double uniform();                          // [0, 1)
+  double uniform();  // [0, 1)
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
-  double normal();                           // mean 0, variance 1: the sum of eight 16-bit uniforms, so |x| < 5
-  std::int64_t below(std::int64_t limit);    // 0 .. limit - 1
+  double normal();                         // mean 0, variance 1: the sum of eight 16-bit uniforms, so |x| < 5
+  std::int64_t below(std::int64_t limit);  // 0 .. limit - 1
   bool one_in(int n) { return below(n) == 0; }
 
  private:

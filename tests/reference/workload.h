@@ -30,10 +30,10 @@ struct HostTensor {
 // How far one output is from the reference.
 struct OutputError {
   std::string tensor;
-  double rms_ratio = 0;      // rms(x - ref) / rms(ref)
-  double max_ratio = 0;      // max |x - ref| / max |ref|
-  double tolerance = 0;      // on rms_ratio, from gdn.md section 6
-  bool finite = true;        // false: NaN or infinity where the reference has none, so an element was not written
+  double rms_ratio = 0;  // rms(x - ref) / rms(ref)
+  double max_ratio = 0;  // max |x - ref| / max |ref|
+  double tolerance = 0;  // on rms_ratio, from gdn.md section 6
+  bool finite = true;    // false: NaN or infinity where the reference has none, so an element was not written
   bool passed() const { return finite && rms_ratio <= tolerance; }
 };
 
