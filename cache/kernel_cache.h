@@ -17,9 +17,13 @@ namespace gdnjit::cache {
 
 struct CacheOptions {
   std::filesystem::path directory;                 // of the user's file; empty: memory only
-  std::vector<std::filesystem::path> read_only;    // site and shipped files, searched in this order after the user's
-  std::int64_t size_limit_bytes = 1LL << 30;       // least recently used binaries go first
+  // Site and shipped files, searched in this order after the user's. "<file>#sha256=<hex>" pins the content (layer.h).
+  std::vector<std::filesystem::path> read_only;
+  std::int64_t size_limit_bytes = 1LL << 30;       // of the user's file; least recently used binaries go first
+  std::int64_t memory_limit_bytes = 256LL << 20;   // of the records this process keeps at hand
   int lock_timeout_ms = 120'000;                   // how long to wait for another process that compiles the same key
+  int busy_timeout_ms = 5'000;                     // how long to wait for another process that writes to the file
+  std::function<std::int64_t()> now_unix_s;        // empty: the system's clock; tests bring their own
 };
 
 struct CacheStatistics {
@@ -38,7 +42,10 @@ struct FileIdentity {
   std::int64_t size = 0;
   std::int64_t modified_ns = 0;
 };
+// Of the regular file at that path; nothing if there is none.
+std::optional<FileIdentity> identify_file(const std::filesystem::path& file);
 
+// Thread-safe. After fork() both processes may go on using it.
 class KernelCache {
  public:
   explicit KernelCache(CacheOptions options);
@@ -48,7 +55,8 @@ class KernelCache {
 
   using BinaryPtr = std::shared_ptr<const BinaryRecord>;
 
-  // Memory, then the user's file, then each layer. A row whose checksum or signature does not match is dropped.
+  // Memory, then the user's file, then each layer. Failed compiles are found too: look at `status`. A row whose
+  // checksum does not match is deleted, one with another signature is a miss.
   BinaryPtr find(const Digest& key, std::string_view signature);
 
   // The newest ready binary made from this request by any toolchain; for machines without NVRTC.
@@ -59,9 +67,9 @@ class KernelCache {
   // with status compile_failed. Stored failures are returned without compiling again.
   BinaryPtr find_or_compile(const Digest& key, std::string_view signature, const std::function<BinaryRecord()>& compile);
 
-  // Tuning results. Writes replace the row of the same (operator, problem, device, deployment, basis, tiles).
+  // Tuning results. One that cannot be stored is kept in memory. Writes replace the row of the same (operator, problem, device, deployment, basis, tiles).
   void put_tuning(const TuningRecord& record);
-  // Marks `tiles` as chosen among the rows of that (operator, problem, device, deployment, basis), and no other.
+  // Stores `winner` and marks it as chosen among the rows of that (operator, problem, device, deployment, basis), and no other.
   void choose_tuning(const TuningRecord& winner);
   // All rows whose non-empty arguments match, user's layer first.
   std::vector<TuningRecord> find_tuning(std::string_view operator_name, std::string_view problem,
