@@ -14,7 +14,8 @@ namespace {
 // The axes of the search, best guess first.
 constexpr std::array kLanesK{8, 16, 4, 32};
 constexpr std::array kLaneBytes{128, 256, 64};
-constexpr std::array kWarps{4, 2, 8, 1};
+constexpr std::array kWarps{4, 2, 8};
+constexpr int kSectorBytes = 32;  // what the memory system moves
 // A pass of at most this many keys a lane: q, k and decay of a pass stay in registers beside the state.
 constexpr int kMaxLaneKeys = 32;
 constexpr int kMaxRegisters = 255;
@@ -51,6 +52,11 @@ bool worth_trying(const StepProblem& problem, const StepTiles& tiles, const Devi
   if (config.fault() != nullptr) return false;
   const int registers = estimated_registers(config);
   if (registers > kMaxRegisters || registers * config.threads() > device.registers_per_sm) return false;
+  // Neighbouring lanes must touch whole sectors, or the state is moved more than once.
+  const bool is_vk = problem.state_layout == StateLayout::vk;
+  const int run = (is_vk ? config.lanes_k : config.lanes_v()) * config.state_vector * dtype_bytes(problem.state_dtype);
+  const int row = (is_vk ? problem.head_dim_k : problem.head_dim_v) * dtype_bytes(problem.state_dtype);
+  if (run < std::min(kSectorBytes, row)) return false;
   // Lanes with nothing to do: a lane's first key beyond K, or a block wider than V by more than half.
   if (config.lanes_k * config.key_chunk > round_up(problem.head_dim_k, config.key_chunk * 4)) return false;
   return tiles.block_v < 2 * round_up(problem.head_dim_v, config.warps * config.lanes_v() * config.value_chunk());
@@ -66,27 +72,39 @@ StepTiles fitted(const StepProblem& problem, StepTiles tiles) {
   return tiles;
 }
 
+std::int64_t total_warps(const StepProblem& problem, const StepTiles& tiles) {
+  const int warp_v = tiles.block_v / tiles.warps;
+  return problem.batch * problem.heads_v * ((problem.head_dim_v + warp_v - 1) / warp_v);
+}
+
 }  // namespace
 
 StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
-  // 128 bytes a lane keep 4 KiB a warp in flight; with at least 16 warps an SM that is more than the 40-60 KiB an
-  // SM needs to saturate memory. If the batch is too small to give every SM 8 warps, narrower warps spread it.
+  // 32 fp32 elements a lane keep 4 KiB a warp in flight in about 72 registers; the 24 warps that then fit an SM hold
+  // more than the 40-60 KiB that saturate its share of the memory. If the batch is too small to give every SM 8
+  // warps, narrower warps spread it.
   const std::int64_t wanted_warps = 8LL * device.sm_count;
-  for (const int lanes_k : kLanesK) {
-    for (const int lane_bytes : {128, 64, 32}) {
+  StepTiles best;
+  bool found = false;
+  for (const int lane_elements : {32, 16, 8}) {
+    for (const int lanes_k : kLanesK) {
+      const int lane_bytes = lane_elements * dtype_bytes(problem.state_dtype);
       const StepTiles tiles = fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::normal));
       if (!worth_trying(problem, tiles, device)) continue;
-      const int warp_v = tiles.block_v / tiles.warps;
-      const std::int64_t warps = problem.batch * problem.heads_v * ((problem.head_dim_v + warp_v - 1) / warp_v);
-      if (warps >= wanted_warps || lane_bytes == 32) return tiles;
+      if (found && step_config(problem, tiles).lane_state_bytes() > lane_bytes) continue;
+      best = tiles;
+      found = true;
+      if (step_config(problem, tiles).lane_state_bytes() <= lane_bytes) break;
     }
+    if (found && total_warps(problem, best) >= wanted_warps) return best;
   }
-  // Any K and V: one warp, one key and one column a lane at a time is always possible.
+  if (found) return best;
+  // Any K and V: one warp with as few lanes along K as needed.
   for (int lanes_k = 4; lanes_k >= 1; lanes_k /= 2) {
-    StepTiles tiles = make_tiles(problem, lanes_k, 16, 1, device::CacheHint::normal);
+    const StepTiles tiles = make_tiles(problem, lanes_k, 16, 1, device::CacheHint::normal);
     if (step_config(problem, tiles).fault() == nullptr) return tiles;
   }
-  GDNJIT_CHECK(false, "no tiles for K={} V={}", problem.head_dim_k, problem.head_dim_v);
+  fail(ErrorCode::internal, "gdn.step: no tiles for K={} V={}; please report it", problem.head_dim_k, problem.head_dim_v);
 }
 
 std::vector<StepTiles> step_search_space(const StepProblem& problem, const DeviceTraits& device) {

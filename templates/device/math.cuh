@@ -1,11 +1,61 @@
-// Scalar functions of the layers, accurate to a few units in the last place of fp32.
+// Scalar functions of the layers, a few units in the last place of fp32, without branches: a kernel evaluates them
+// once a head, so what counts is that they are short (each library expf or division costs milliseconds of compile
+// time and a slow path that is never taken).
 #pragma once
 
 namespace gdnjit::device {
 
-// log(1 + e^x). log1p keeps the small values exact: with exp(A_log) up to 9e6 they still matter.
-__device__ __forceinline__ float softplus(float x) { return x <= 20.0f ? log1pf(expf(x)) : x; }
+// Hardware approximations; results below the normal range flush to zero. Errors from the PTX ISA.
+__device__ __forceinline__ float exp2_approx(float x) {  // 2^-22 relative
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
+__device__ __forceinline__ float reciprocal_approx(float x) {  // 1 ulp
+  asm("rcp.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
+__device__ __forceinline__ float rsqrt_approx(float x) {  // 2^-22.9 relative; infinity at 0
+  asm("rsqrt.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
+__device__ __forceinline__ float sqrt_approx(float x) {  // 2^-23 relative
+  asm("sqrt.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// e^x. The product x log2(e) is split, since its rounding alone would cost |x| 2^-24; the
+// clamps keep the split finite: below -104 the result is 0, above 88 it stays e^88. A NaN stays a NaN.
+__device__ __forceinline__ float exponential(float x) {
+  constexpr float kLog2e = 1.4426950216293335f;      // upper part
+  constexpr float kLog2eRest = 1.9259629911266175e-8f;
+  constexpr float kLn2 = 0.6931471805599453f;
+  x = x < -104.0f ? -104.0f : x;
+  x = x > 88.0f ? 88.0f : x;
+  const float product = x * kLog2e;
+  const float rest = fmaf(x, kLog2e, -product) + x * kLog2eRest;
+  const float power = exp2_approx(product);
+  return fmaf(power, rest * kLn2, power);
+}
+
+// log(1 + y) for y in [0, 1], relative accuracy kept down to the smallest y: 2 artanh(s) with s = y / (2 + y) <= 1/3.
+// The series' first term left out is below 2^-28 of the sum.
+__device__ __forceinline__ float log1p_unit(float y) {
+  const float s = y * reciprocal_approx(2.0f + y);
+  const float s2 = s * s;
+  float sum = 1.0f / 15.0f;
+  sum = fmaf(sum, s2, 1.0f / 13.0f);
+  sum = fmaf(sum, s2, 1.0f / 11.0f);
+  sum = fmaf(sum, s2, 1.0f / 9.0f);
+  sum = fmaf(sum, s2, 1.0f / 7.0f);
+  sum = fmaf(sum, s2, 1.0f / 5.0f);
+  sum = fmaf(sum, s2, 1.0f / 3.0f);
+  return 2.0f * fmaf(sum * s2, s, s);
+}
+
+// log(1 + e^x) = max(x, 0) + log(1 + e^-|x|). Small values stay exact: times exp(A_log) up to 9e6 they matter. Above
+// 20, where the layer's definition switches to x, the second term is below half a unit in the last place.
+__device__ __forceinline__ float softplus(float x) { return fmaxf(x, 0.0f) + log1p_unit(exponential(-fabsf(x))); }
+
+__device__ __forceinline__ float sigmoid(float x) { return reciprocal_approx(1.0f + exponential(-x)); }
 
 }  // namespace gdnjit::device

@@ -6,68 +6,78 @@
 
 namespace gdnjit::device {
 
-// Words of 32 bits that hold `elements` elements.
-template <DType kDtype>
-constexpr int words_of(int elements) {
-  return (elements * dtype_bytes(kDtype) + 3) / 4;
-}
+// load_words and store_words for one register class: kBytes (4, 8 or 16) at an address aligned to kBytes. Volatile: a
+// load after a store to the same place is a new load, and loads are issued in the order written.
+#define GDNJIT_WORD_ACCESS(Type, c)                                                                                \
+  template <int kBytes, CacheHint kHint, int kWords>                                                               \
+  __device__ __forceinline__ void load_words(const void* address, Type(&w)[kWords]) {                              \
+    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                           \
+    if constexpr (kHint == CacheHint::normal) {                                                                    \
+      if constexpr (kBytes == 4) {                                                                                 \
+        asm volatile("ld.global.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                      \
+      } else if constexpr (kBytes == 8) {                                                                          \
+        asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));                \
+      } else {                                                                                                     \
+        asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"                                                    \
+                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3]) : "l"(address));                         \
+      }                                                                                                            \
+    } else {                                                                                                       \
+      if constexpr (kBytes == 4) {                                                                                 \
+        asm volatile("ld.global.cs.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                   \
+      } else if constexpr (kBytes == 8) {                                                                          \
+        asm volatile("ld.global.cs.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));             \
+      } else {                                                                                                     \
+        asm volatile("ld.global.cs.v4.b32 {%0, %1, %2, %3}, [%4];"                                                 \
+                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3]) : "l"(address));                         \
+      }                                                                                                            \
+    }                                                                                                              \
+  }                                                                                                                \
+  template <int kBytes, CacheHint kHint, int kWords>                                                               \
+  __device__ __forceinline__ void store_words(void* address, const Type(&w)[kWords]) {                             \
+    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                           \
+    if constexpr (kHint == CacheHint::normal) {                                                                    \
+      if constexpr (kBytes == 4) {                                                                                 \
+        asm volatile("st.global.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                                \
+      } else if constexpr (kBytes == 8) {                                                                          \
+        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");              \
+      } else {                                                                                                     \
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]), c(w[3]) \
+                     : "memory");                                                                                  \
+      }                                                                                                            \
+    } else {                                                                                                       \
+      if constexpr (kBytes == 4) {                                                                                 \
+        asm volatile("st.global.cs.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                             \
+      } else if constexpr (kBytes == 8) {                                                                          \
+        asm volatile("st.global.cs.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");           \
+      } else {                                                                                                     \
+        asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]),      \
+                     c(w[3]) : "memory");                                                                          \
+      }                                                                                                            \
+    }                                                                                                              \
+  }
 
-// Loads kBytes (2, 4, 8 or 16) from an address aligned to kBytes. Volatile: a load after a store to the same
-// place is a new load, and loads are issued in the order written.
-template <int kBytes, CacheHint kHint, int kWords>
-__device__ __forceinline__ void load_words(const void* address, unsigned (&words)[kWords]) {
-  static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16);
-  static_assert(kWords == (kBytes + 3) / 4);
+GDNJIT_WORD_ACCESS(unsigned, "r")
+GDNJIT_WORD_ACCESS(float, "f")
+#undef GDNJIT_WORD_ACCESS
+
+// Loads kElements consecutive elements as they lie in memory, in one access.
+template <DType kDtype, int kElements, CacheHint kHint, int kWords>
+__device__ __forceinline__ void load_vector(const void* address, Word<kDtype> (&words)[kWords]) {
+  constexpr int kBytes = kElements * dtype_bytes(kDtype);
   if constexpr (kBytes == 2) {
-    unsigned short half;
-    asm volatile("ld.global.b16 %0, [%1];" : "=h"(half) : "l"(address));
-    words[0] = half;
-  } else if constexpr (kBytes == 4) {
-    if constexpr (kHint == CacheHint::streaming) {
-      asm volatile("ld.global.cs.b32 %0, [%1];" : "=r"(words[0]) : "l"(address));
-    } else {
-      asm volatile("ld.global.b32 %0, [%1];" : "=r"(words[0]) : "l"(address));
-    }
-  } else if constexpr (kBytes == 8) {
-    if constexpr (kHint == CacheHint::streaming) {
-      asm volatile("ld.global.cs.v2.b32 {%0, %1}, [%2];" : "=r"(words[0]), "=r"(words[1]) : "l"(address));
-    } else {
-      asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=r"(words[0]), "=r"(words[1]) : "l"(address));
-    }
-  } else if constexpr (kHint == CacheHint::streaming) {
-    asm volatile("ld.global.cs.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "l"(address));
+    words[0] = *static_cast<const unsigned short*>(address);
   } else {
-    asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3]) : "l"(address));
+    load_words<kBytes, kHint>(address, words);
   }
 }
 
-// Stores kBytes (2, 4, 8 or 16) to an address aligned to kBytes.
-template <int kBytes, CacheHint kHint, int kWords>
-__device__ __forceinline__ void store_words(void* address, const unsigned (&words)[kWords]) {
-  static_assert(kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16);
-  static_assert(kWords == (kBytes + 3) / 4);
+template <DType kDtype, int kElements, CacheHint kHint, int kWords>
+__device__ __forceinline__ void store_vector(void* address, const Word<kDtype> (&words)[kWords]) {
+  constexpr int kBytes = kElements * dtype_bytes(kDtype);
   if constexpr (kBytes == 2) {
-    asm volatile("st.global.b16 [%0], %1;" ::"l"(address), "h"(static_cast<unsigned short>(words[0])) : "memory");
-  } else if constexpr (kBytes == 4) {
-    if constexpr (kHint == CacheHint::streaming) {
-      asm volatile("st.global.cs.b32 [%0], %1;" ::"l"(address), "r"(words[0]) : "memory");
-    } else {
-      asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "r"(words[0]) : "memory");
-    }
-  } else if constexpr (kBytes == 8) {
-    if constexpr (kHint == CacheHint::streaming) {
-      asm volatile("st.global.cs.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1]) : "memory");
-    } else {
-      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1]) : "memory");
-    }
-  } else if constexpr (kHint == CacheHint::streaming) {
-    asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]), "r"(words[1]),
-                 "r"(words[2]), "r"(words[3]) : "memory");
+    *static_cast<unsigned short*>(address) = static_cast<unsigned short>(words[0]);
   } else {
-    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]), "r"(words[1]),
-                 "r"(words[2]), "r"(words[3]) : "memory");
+    store_words<kBytes, kHint>(address, words);
   }
 }
 
@@ -83,32 +93,29 @@ __device__ __forceinline__ void* element(void* base, long long index) {
 
 // Loads kElements consecutive elements as fp32, kVector elements an access.
 template <DType kDtype, int kVector, int kElements>
-__device__ __forceinline__ void load_elements(const void* base, long long index, float (&values)[kElements]) {
+__device__ __forceinline__ void load_elements(const void* base, long long index, float* values) {
   static_assert(kElements % kVector == 0);
 #pragma unroll
   for (int start = 0; start < kElements; start += kVector) {
-    unsigned words[words_of<kDtype>(kVector)];
-    float part[kVector];
-    load_words<kVector * dtype_bytes(kDtype), CacheHint::normal>(element<kDtype>(base, index + start), words);
-    unpack<kDtype>(words, part);
-#pragma unroll
-    for (int e = 0; e < kVector; ++e) values[start + e] = part[e];
+    Word<kDtype> words[words_of<kDtype>(kVector)];
+    load_vector<kDtype, kVector, CacheHint::normal>(element<kDtype>(base, index + start), words);
+    unpack<kDtype, kVector>(words, values + start);
   }
 }
 
 template <DType kDtype>
 __device__ __forceinline__ float load_scalar(const void* base, long long index) {
-  float value[1];
-  load_elements<kDtype, 1>(base, index, value);
-  return value[0];
+  float value;
+  load_elements<kDtype, 1, 1>(base, index, &value);
+  return value;
 }
 
 template <DType kDtype>
 __device__ __forceinline__ void store_scalar(void* base, long long index, float value) {
   const float values[1] = {value};
-  unsigned words[1];
+  Word<kDtype> words[1];
   pack<kDtype>(values, words);
-  store_words<dtype_bytes(kDtype), CacheHint::normal>(element<kDtype>(base, index), words);
+  store_vector<kDtype, 1, CacheHint::normal>(element<kDtype>(base, index), words);
 }
 
 // An index of 32 or 64 bits.

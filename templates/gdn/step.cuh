@@ -38,14 +38,14 @@ struct Step {
   static constexpr bool kMaskV = kV % c.block_v != 0;
   // One access holds state_vector elements: keys of one column (vk) or columns of one key (kv).
   static constexpr int kVector = c.state_vector;
-  static constexpr int kVectorBytes = kVector * dtype_bytes(c.state_dtype);
+  using Word = device::Word<c.state_dtype>;
   static constexpr int kWords = device::words_of<c.state_dtype>(kVector);
   static constexpr int kTileRows = kIsVk ? kKeys / kVector : kKeys;      // accesses along K
   static constexpr int kTileColumns = kIsVk ? kValues : kValues / kVector;  // accesses along V
 
-  // The state of one pass as loaded: fp32 in registers, 16-bit states two to a register until used.
+  // The state of one pass as loaded; 16-bit states stay two to a register until used.
   struct Tile {
-    unsigned words[kTileRows][kTileColumns][kWords];
+    Word words[kTileRows][kTileColumns][kWords];
   };
 
   // q, k and the per-channel decay of a lane's keys in one pass.
@@ -156,10 +156,10 @@ struct Step {
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
       for (int row = 0; row < kTileRows; ++row) {
-        unsigned(&words)[kWords] = tile.words[row][column];
+        Word(&words)[kWords] = tile.words[row][column];
         if (key_inside(at, pass, element_key(row, 0)) && value_inside(at, element_value(column, 0))) {
           const void* source = device::element<c.state_dtype>(start, access_distance(row, column));
-          device::load_words<kVectorBytes, c.cache_hint>(source, words);
+          device::load_vector<c.state_dtype, kVector, c.cache_hint>(source, words);
         } else {
 #pragma unroll
           for (int w = 0; w < kWords; ++w) words[w] = 0;
@@ -174,12 +174,12 @@ struct Step {
     const void* start = device::element<c.io_dtype>(base, offset + at.first_key + pass * c.block_k);
 #pragma unroll
     for (int chunk = 0; chunk < kKeys; chunk += c.key_chunk) {
-      float part[c.key_chunk] = {};
       if (key_inside(at, pass, chunk)) {
-        device::load_elements<c.io_dtype, c.key_vector>(start, key_distance(chunk), part);
-      }
+        device::load_elements<c.io_dtype, c.key_vector, c.key_chunk>(start, key_distance(chunk), values + chunk);
+      } else {
 #pragma unroll
-      for (int e = 0; e < c.key_chunk; ++e) values[chunk + e] = part[e];
+        for (int e = 0; e < c.key_chunk; ++e) values[chunk + e] = 0.0f;
+      }
     }
   }
 
@@ -204,11 +204,11 @@ struct Step {
   // The factor that turns x into l2norm(x), from the sum of its squares.
   static __device__ __forceinline__ float norm_factor(float sum_squares) {
     if constexpr (c.norm == Norm::sumsq_eps) {
-      return rsqrtf(sum_squares + c.norm_eps);
+      return device::rsqrt_approx(sum_squares + c.norm_eps);
     } else if constexpr (c.norm == Norm::max_eps) {
-      return 1.0f / fmaxf(sqrtf(sum_squares), c.norm_eps);
+      return device::reciprocal_approx(fmaxf(device::sqrt_approx(sum_squares), c.norm_eps));
     } else if constexpr (c.norm == Norm::add_eps) {
-      return 1.0f / (sqrtf(sum_squares) + c.norm_eps);
+      return device::reciprocal_approx(device::sqrt_approx(sum_squares) + c.norm_eps);
     } else {
       return 1.0f;
     }
@@ -230,16 +230,16 @@ struct Step {
     if constexpr (c.gate == Gate::alpha) {
       return x;
     } else if constexpr (c.gate == Gate::log || c.gate == Gate::channel_log) {
-      return expf(x);
+      return device::exponential(x);
     } else if constexpr (c.gate == Gate::channel_sigmoid) {
-      return expf(c.gate_lower_bound * device::sigmoid(decay_rate * (x + bias)));
+      return device::exponential(c.gate_lower_bound * device::sigmoid(decay_rate * (x + bias)));
     } else {
-      return expf(-decay_rate * device::softplus(x + bias));
+      return device::exponential(-decay_rate * device::softplus(x + bias));
     }
   }
 
   static __device__ __forceinline__ float decay_rate(const StepParams& p, const Place& at) {
-    if constexpr (gate_has_parameters(c.gate)) return expf(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
+    if constexpr (gate_has_parameters(c.gate)) return device::exponential(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
     return 0.0f;
   }
 
@@ -300,7 +300,7 @@ struct Step {
 #pragma unroll
       for (int column = 0; column < kTileColumns; ++column) {
         float state[kVector];
-        device::unpack<c.state_dtype>(tile.words[row][column], state);
+        device::unpack<c.state_dtype, kVector>(tile.words[row][column], state);
 #pragma unroll
         for (int e = 0; e < kVector; ++e) {
           const int i = element_key(row, e);
@@ -369,17 +369,17 @@ struct Step {
       for (int row = 0; row < kTileRows; ++row) {
         if (!key_inside(at, pass, element_key(row, 0)) || !value_inside(at, element_value(column, 0))) continue;
         float state[kVector];
-        device::unpack<c.state_dtype>(tile.words[row][column], state);
+        device::unpack<c.state_dtype, kVector>(tile.words[row][column], state);
 #pragma unroll
         for (int e = 0; e < kVector; ++e) {
           const int i = element_key(row, e);
           const float decay = kChannelGate ? keys.decay[kChannelGate ? i : 0] : alpha;
           state[e] = fmaf(keys.k[i], delta[element_value(column, e)], decay * state[e]);
         }
-        unsigned words[kWords];
+        Word words[kWords];
         device::pack<c.state_dtype>(state, words);
         void* target = device::element<c.state_dtype>(start, access_distance(row, column));
-        device::store_words<kVectorBytes, c.cache_hint>(target, words);
+        device::store_vector<c.state_dtype, kVector, c.cache_hint>(target, words);
       }
     }
   }
