@@ -1,0 +1,52 @@
+// What the benchmarks share: a scratch folder, runtimes, and the step problem of Qwen3-Next-80B.
+#pragma once
+
+#include <benchmark/benchmark.h>
+#include <gdnjit/gdn.h>
+#include <gdnjit/runtime.h>
+
+#include <filesystem>
+#include <vector>
+
+namespace gdnjit::bench {
+
+// A new empty folder, removed with everything in it at the end.
+class ScratchFolder {
+ public:
+  ScratchFolder();
+  ~ScratchFolder();
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// H=16, HV=32, K=V=128, bf16 with an fp32 state.
+gdn::StepProblem qwen3_next_step(std::int64_t batch);
+
+// A runtime on the null device with its cache in `cache_directory`; NVRTC as the environment says.
+Runtime null_runtime(const std::filesystem::path& cache_directory);
+
+// The tensors of a step call in memory of the runtime's device, zeroed.
+class StepTensors {
+ public:
+  StepTensors(Runtime& runtime, const gdn::StepProblem& problem);
+  ~StepTensors();
+  StepTensors(const StepTensors&) = delete;
+  StepTensors& operator=(const StepTensors&) = delete;
+  const gdn::StepArgs& args() const { return args_; }
+
+ private:
+  TensorView make(const char* name, DType dtype, std::initializer_list<std::int64_t> shape);
+  Runtime& runtime_;
+  std::vector<void*> memory_;
+  gdn::StepArgs args_;
+};
+
+// A benchmark of a fresh process calls the program again with this argument and a folder; see cold_process.cpp.
+inline constexpr char kColdProcessArgument[] = "--cold-process";
+int run_cold_process(const std::filesystem::path& cache_directory, const std::string& device);
+
+}  // namespace gdnjit::bench
