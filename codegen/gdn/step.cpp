@@ -48,7 +48,8 @@ std::string source_text(const StepConfig& config) {
       "// {name}, generated from its signature.\n"
       "#include \"gdn/step.cuh\"\n\n"
       "struct Generated {{\n  static constexpr gdnjit::gdn::StepConfig kConfig{config};\n}};\n\n"
-      "static_assert(sizeof(gdnjit::gdn::StepParams) == {bytes}, \"host and device disagree on the parameter block\");\n\n"
+      "static_assert(sizeof(gdnjit::gdn::StepParams) == {bytes}, \"host and device disagree on the parameter "
+      "block\");\n\n"
       "extern \"C\" __global__ void __launch_bounds__(Generated::kConfig.threads())\n"
       "    {entry}(const __grid_constant__ gdnjit::gdn::StepParams params) {{\n"
       "  gdnjit::gdn::Step<Generated::kConfig>::run(params);\n}}\n",
@@ -153,9 +154,12 @@ StepProblem complete_step(StepProblem problem) {
   require(problem.tokens == 1, "T={}: gdn.step serves T=1", problem.tokens);
   require(problem.heads_k >= 1, "H={}: must be at least 1", problem.heads_k);
   require(problem.heads_v >= 1, "HV={}: must be at least 1", problem.heads_v);
-  require(problem.heads_v % problem.heads_k == 0, "HV={}: must be a multiple of H={}", problem.heads_v, problem.heads_k);
-  require(problem.head_dim_k >= 1 && problem.head_dim_k <= kMaxHeadDim, "K={}: must be 1 to {}", problem.head_dim_k, kMaxHeadDim);
-  require(problem.head_dim_v >= 1 && problem.head_dim_v <= kMaxHeadDim, "V={}: must be 1 to {}", problem.head_dim_v, kMaxHeadDim);
+  require(problem.heads_v % problem.heads_k == 0, "HV={}: must be a multiple of H={}", problem.heads_v,
+          problem.heads_k);
+  require(problem.head_dim_k >= 1 && problem.head_dim_k <= kMaxHeadDim, "K={}: must be 1 to {}", problem.head_dim_k,
+          kMaxHeadDim);
+  require(problem.head_dim_v >= 1 && problem.head_dim_v <= kMaxHeadDim, "V={}: must be 1 to {}", problem.head_dim_v,
+          kMaxHeadDim);
   require_float("io", problem.io_dtype);
   require_float("state", problem.state_dtype);
   require_float("output", problem.output_dtype);
@@ -165,14 +169,15 @@ StepProblem complete_step(StepProblem problem) {
   require_float("dt_bias_dtype", problem.dt_bias_dtype);
   require(!is_float(problem.slot_dtype), "slot_dtype={}: must be i32 or i64", enum_name(problem.slot_dtype));
   require(std::isfinite(problem.scale), "scale={}: must be finite", problem.scale);
-  require(std::isfinite(problem.norm_eps) && problem.norm_eps >= 0, "norm_eps={}: must not be negative", problem.norm_eps);
+  require(std::isfinite(problem.norm_eps) && problem.norm_eps >= 0, "norm_eps={}: must not be negative",
+          problem.norm_eps);
   require(std::isfinite(problem.gate_lower_bound) && problem.gate_lower_bound <= 0,
           "gate_lower_bound={}: must not be positive", problem.gate_lower_bound);
   require_alignment("state_alignment", problem.state_alignment, problem.state_dtype);
   require_alignment("io_alignment", problem.io_alignment, problem.io_dtype);
   if (problem.input_layout == InputLayout::qkvz) {
-    require(!gate_is_per_channel(problem.gate), "gate={}: not with input_layout=qkvz, whose ba holds one a per value head",
-            enum_name(problem.gate));
+    require(!gate_is_per_channel(problem.gate),
+            "gate={}: not with input_layout=qkvz, whose ba holds one a per value head", enum_name(problem.gate));
     require(problem.gate == Gate::none || problem.beta == Beta::none || problem.gate_dtype == problem.beta_dtype,
             "gate_dtype={}: must equal beta_dtype={} with input_layout=qkvz, where ba holds both",
             enum_name(problem.gate_dtype), enum_name(problem.beta_dtype));
@@ -220,7 +225,8 @@ StepConfig step_config(const StepProblem& problem, const StepTiles& tiles) {
   config.cache_hint = tiles.cache_hint;
 
   const bool is_vk = problem.state_layout == StateLayout::vk;
-  config.state_vector = vector_elements(problem.state_dtype, is_vk ? problem.head_dim_k : problem.head_dim_v, problem.state_alignment);
+  config.state_vector =
+      vector_elements(problem.state_dtype, is_vk ? problem.head_dim_k : problem.head_dim_v, problem.state_alignment);
   const int vector = io_vector(problem);
   if (is_vk) {
     config.key_chunk = config.state_vector;
@@ -228,7 +234,8 @@ StepConfig step_config(const StepProblem& problem, const StepTiles& tiles) {
   } else {
     // Any chunk of keys serves layout kv; take the widest that q, k and the lane's share of a pass allow.
     config.key_chunk = vector;
-    while (config.key_chunk > 1 && (tiles.lanes_k < 1 || tiles.block_k % (tiles.lanes_k * config.key_chunk) != 0)) config.key_chunk /= 2;
+    while (config.key_chunk > 1 && (tiles.lanes_k < 1 || tiles.block_k % (tiles.lanes_k * config.key_chunk) != 0))
+      config.key_chunk /= 2;
     config.key_vector = config.key_chunk;
   }
   return config;

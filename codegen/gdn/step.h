@@ -26,7 +26,7 @@ struct StepTiles {
 };
 
 template <typename Self, typename Visitor>
-  requires std::same_as<std::remove_const_t<Self>, StepTiles>
+requires std::same_as<std::remove_const_t<Self>, StepTiles>
 constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("block_v", tiles.block_v);
   visit("block_k", tiles.block_k);

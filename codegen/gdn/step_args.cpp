@@ -24,7 +24,8 @@ class Reader {
   const TensorView& take(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape) {
     const TensorView& view = tensors_[next_++];
     require(view.data != nullptr, "{}: is null; the problem needs it", name);
-    require(view.dtype == dtype, "{}: has dtype {}, the problem says {}", name, enum_name(view.dtype), enum_name(dtype));
+    require(view.dtype == dtype, "{}: has dtype {}, the problem says {}", name, enum_name(view.dtype),
+            enum_name(dtype));
     require(view.rank == static_cast<int>(shape.size()), "{}: has rank {}, must be {}", name, view.rank, shape.size());
     std::size_t axis = 0;
     for (const std::int64_t extent : shape) {
@@ -49,17 +50,20 @@ std::int64_t extent(const TensorView& view, int axis) { return view.shape[static
 void require_dense(std::string_view name, const TensorView& view, int axes) {
   std::int64_t expected = 1;
   for (int axis = view.rank - 1; axis >= view.rank - axes; --axis) {
-    require(extent(view, axis) == 1 || stride(view, axis) == expected, "{}: stride {} of dimension {} must be {} ({})", name,
-            stride(view, axis), axis, expected, axes == 1 ? "the last dimension is contiguous" : "the last dimensions are dense");
+    require(extent(view, axis) == 1 || stride(view, axis) == expected, "{}: stride {} of dimension {} must be {} ({})",
+            name, stride(view, axis), axis, expected,
+            axes == 1 ? "the last dimension is contiguous" : "the last dimensions are dense");
     expected *= extent(view, axis);
   }
 }
 
 // Address and outer strides keep vector accesses aligned.
-void require_aligned(std::string_view name, const TensorView& view, int outer_axes, int vector, std::string_view field) {
+void require_aligned(std::string_view name, const TensorView& view, int outer_axes, int vector,
+                     std::string_view field) {
   const int bytes = vector * dtype_bytes(view.dtype);
   require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(bytes) == 0,
-          "{}: address {} is not a multiple of {} bytes; align it or plan with a smaller {}", name, view.data, bytes, field);
+          "{}: address {} is not a multiple of {} bytes; align it or plan with a smaller {}", name, view.data, bytes,
+          field);
   for (int axis = 0; axis < outer_axes; ++axis) {
     require(extent(view, axis) <= 1 || stride(view, axis) % vector == 0,
             "{}: stride {} of dimension {} is not a multiple of {} elements; pad it or plan with a smaller {}", name,
@@ -78,7 +82,8 @@ const void* offset(const TensorView& view, std::int64_t elements) {
   return static_cast<const std::byte*>(view.data) + elements * dtype_bytes(view.dtype);
 }
 
-void pack_qkv(const StepProblem& problem, const StepConfig& config, std::int64_t B, Reader& reader, StepParams& params) {
+void pack_qkv(const StepProblem& problem, const StepConfig& config, std::int64_t B, Reader& reader,
+              StepParams& params) {
   const std::int64_t T = problem.tokens, H = problem.heads_k, HV = problem.heads_v;
   const std::int64_t K = problem.head_dim_k, V = problem.head_dim_v, r = HV / H;
   if (problem.input_layout == InputLayout::separate) {
@@ -160,7 +165,8 @@ void pack_gates(const StepProblem& problem, std::int64_t B, Reader& reader, Step
   }
 }
 
-void pack_state(const StepProblem& problem, const StepConfig& config, std::int64_t B, Reader& reader, StepParams& params) {
+void pack_state(const StepProblem& problem, const StepConfig& config, std::int64_t B, Reader& reader,
+                StepParams& params) {
   const bool pool = problem.state_store == StateStore::pool;
   const bool vk = problem.state_layout == StateLayout::vk;
   const std::int64_t rows = pool ? kAnyExtent : B;
@@ -200,7 +206,8 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem) {
   const bool pool = problem.state_store == StateStore::pool;
 
   std::vector<TensorSpec> tensors;
-  const auto add = [&](std::string_view name, DType dtype, std::vector<std::int64_t> shape, TensorRole role = TensorRole::input) {
+  const auto add = [&](std::string_view name, DType dtype, std::vector<std::int64_t> shape,
+                       TensorRole role = TensorRole::input) {
     tensors.push_back({std::string(name), dtype, std::move(shape), role});
   };
   switch (problem.input_layout) {

@@ -89,7 +89,8 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   for (const int lane_elements : {32, 16, 8}) {
     for (const int lanes_k : kLanesK) {
       const int lane_bytes = lane_elements * dtype_bytes(problem.state_dtype);
-      const StepTiles tiles = fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::normal));
+      const StepTiles tiles =
+          fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::normal));
       if (!worth_trying(problem, tiles, device)) continue;
       if (found && step_config(problem, tiles).lane_state_bytes() > lane_bytes) continue;
       best = tiles;
@@ -104,7 +105,8 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
     const StepTiles tiles = make_tiles(problem, lanes_k, 16, 1, device::CacheHint::normal);
     if (step_config(problem, tiles).fault() == nullptr) return tiles;
   }
-  fail(ErrorCode::internal, "gdn.step: no tiles for K={} V={}; please report it", problem.head_dim_k, problem.head_dim_v);
+  fail(ErrorCode::internal, "gdn.step: no tiles for K={} V={}; please report it", problem.head_dim_k,
+       problem.head_dim_v);
 }
 
 std::vector<StepTiles> step_search_space(const StepProblem& problem, const DeviceTraits& device) {

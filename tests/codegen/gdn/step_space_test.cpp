@@ -1,0 +1,65 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/step.h"
+
+using namespace gdnjit;
+using namespace gdnjit::gdn;
+
+TEST_CASE("every shape, layout and dtype has a default that fits, and only candidates that fit") {
+  const DeviceTraits device;
+  for (const int K : {1, 2, 3, 32, 33, 60, 64, 96, 100, 128, 192, 256, 512, 1000, 8192}) {
+    for (const int V : {1, 3, 17, 60, 64, 100, 128, 192, 512, 8192}) {
+      for (const StateLayout layout : {StateLayout::kv, StateLayout::vk}) {
+        for (const DType state : {DType::f32, DType::bf16}) {
+          for (const std::int64_t B : {1, 1024}) {
+            StepProblem problem{
+                .batch = B, .head_dim_k = K, .head_dim_v = V, .state_dtype = state, .state_layout = layout};
+            problem = complete_step(problem);
+            CAPTURE(K);
+            CAPTURE(V);
+            const StepTiles tiles = default_step_tiles(problem, device);
+            CHECK(step_config(problem, tiles).fault() == nullptr);
+            const std::vector<StepTiles> space = step_search_space(problem, device);
+            CHECK(space.front() == tiles);
+            for (const StepTiles& candidate : space) {
+              CHECK(step_config(problem, candidate).fault() == nullptr);
+              CHECK(std::count(space.begin(), space.end(), candidate) == 1);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a small batch is spread over more warps than a large one") {
+  const DeviceTraits device;
+  const auto warp_v = [&](std::int64_t B) {
+    const StepTiles tiles = default_step_tiles(complete_step({.batch = B}), device);
+    return tiles.block_v / tiles.warps;
+  };
+  CHECK(warp_v(1) < warp_v(64));
+}
+
+TEST_CASE("a state that a warp cannot hold is walked twice") {
+  const DeviceTraits device;
+  StepProblem problem = complete_step({.head_dim_k = 1024, .head_dim_v = 1024});
+  const StepConfig config = step_config(problem, default_step_tiles(problem, device));
+  CHECK(config.passes() > 1);
+  CHECK(config.passes() * config.block_k >= 1024);
+}
+
+TEST_CASE("the default's lanes touch whole sectors") {
+  const DeviceTraits device;
+  for (const StateLayout layout : {StateLayout::kv, StateLayout::vk}) {
+    for (const DType state : {DType::f32, DType::bf16, DType::f16}) {
+      const StepProblem problem = complete_step({.state_dtype = state, .state_layout = layout});
+      const StepConfig config = step_config(problem, default_step_tiles(problem, device));
+      const int lanes = layout == StateLayout::vk ? config.lanes_k : config.lanes_v();
+      CHECK(lanes * config.state_vector * dtype_bytes(state) >= 32);
+    }
+  }
+}
