@@ -35,7 +35,7 @@ endif()
 if(GDNJIT_PORTABLE)
   add_library(gdnjit_fmt ALIAS fmt::fmt-header-only)  # Debian ships no static libfmt
   add_link_options(-static-libstdc++ -static-libgcc)
-  set(CMAKE_SKIP_RPATH ON)
+  set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)  # the build folder may be moved
 else()
   add_library(gdnjit_fmt ALIAS fmt::fmt)
 endif()

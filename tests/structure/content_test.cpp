@@ -53,7 +53,7 @@ TEST_CASE("device code in another room is found") {
 Violations misplaced_environment(const SourceFile& file) {
   if (!is_source(file) || is_below(file, "tests/")) return {};
   if (file.path == "runtime/options.cpp" || file.path == "tools/gdn-tune/terminal.cpp") return {};
-  return lines_with(file, {"getenv(", "environ;"}, "the environment is read in runtime/options.cpp");
+  return lines_with(file, {"getenv("}, "the environment is read in runtime/options.cpp");
 }
 
 TEST_CASE("the environment is read in one place") { CHECK(violations_in_project(misplaced_environment) == ""); }

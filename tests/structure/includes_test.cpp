@@ -58,11 +58,11 @@ std::vector<Include> includes_of(const SourceFile& file) {
   return includes;
 }
 
-// The project's file that an #include names, or nothing for a system header.
+// The project's file that an #include names, or nothing for a system header. The build makes x.h from x.h.in.
 std::optional<std::string> resolve(const Include& include) {
   for (const std::string_view root : {"", "templates/", "runtime/include/"}) {
     const std::string path = fmt::format("{}{}", root, include.name);
-    if (std::filesystem::exists(path)) return path;
+    if (std::filesystem::exists(path) || std::filesystem::exists(path + ".in")) return path;
   }
   return std::nullopt;
 }

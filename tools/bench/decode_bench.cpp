@@ -1,0 +1,60 @@
+// The decode step on a GPU against its floor, B = 1..1024: the table of docs/performance.md. Run `gdn-tune tune` on the
+// same batches first; without records the default tiles are timed.
+#include <algorithm>
+
+#include "autotune/timer.h"
+#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/step.h"
+#include "codegen/registry.h"
+#include "runtime/runtime_impl.h"
+#include "tests/reference/workload.h"
+#include "tools/bench/fixture.h"
+
+namespace gdnjit::bench {
+namespace {
+
+// The machine's own runtime and cache: what is timed is what a user gets.
+Runtime& machine_runtime() {
+  static Runtime runtime;
+  return runtime;
+}
+
+double median(std::vector<double> samples) {
+  const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
+  std::nth_element(samples.begin(), middle, samples.end());
+  return *middle;
+}
+
+// Launches in a graph replay, states rotated past the L2.
+void decode_step(benchmark::State& state) {
+  Runtime& runtime = machine_runtime();
+  if (runtime.is_emulator()) {
+    state.SkipWithError("needs a GPU: the emulator's times say nothing about one");
+    return;
+  }
+  const Operator& op = find_operator("gdn.step");
+  const FieldMap problem = op.complete(to_fields(qwen3_next_step(state.range(0))));
+  const auto plan = make_plan(runtime.impl(), op, problem);
+  const auto workload = reference::make_workload(op.name(), problem, reference::Inputs::typical, 1);
+  double time_us = 0;
+  for (auto _ : state) {
+    time_us = median(autotune::time_plans({plan}, *workload, autotune::TimingOptions{}).front());
+    state.SetIterationTime(time_us * 1e-6);
+  }
+  const Footprint footprint = op.footprint(problem);
+  const auto bytes = static_cast<double>(footprint.bytes_read + footprint.bytes_written);
+  const double floor_us = bytes / runtime.impl().device().info().traits.memory_bytes_per_us;
+  state.counters["floor_us"] = floor_us;
+  state.counters["of_floor"] = floor_us / time_us;
+  state.counters["GB/s"] = bytes / time_us * 1e-3;
+  state.SetLabel(plan->info().tiles + " (" + std::string(tiles_from_text(plan->info().tiles_from)) + ")");
+}
+BENCHMARK(decode_step)
+    ->RangeMultiplier(2)
+    ->Range(1, 1024)
+    ->Iterations(1)
+    ->UseManualTime()
+    ->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+}  // namespace gdnjit::bench
