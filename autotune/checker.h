@@ -1,7 +1,7 @@
 // Runs a plan on a workload and compares every output element with the double-precision reference.
 #pragma once
 
-#include <memory>
+#include <string>
 #include <vector>
 
 #include "runtime/plan.h"
@@ -10,12 +10,13 @@
 namespace gdnjit::autotune {
 
 struct CheckResult {
-  std::vector<reference::OutputError> errors;  // one per output
+  std::vector<reference::OutputError> errors;  // one per output, and one per tensor that was written and must not be
   bool guards_intact = true;                   // the bytes around every buffer are what they were
   bool repeatable = true;                      // a second run from the same inputs gave the same bits
+  std::string damaged;                         // tensors whose guards are not: "o (after)"
   bool passed() const;
   double worst_rms() const;
-  std::string text() const;                    // "o rms 1.2e-3 (tolerance 3e-3), state_out rms 2e-7 ..."
+  std::string text() const;  // "o rms 1.2e-3 (tolerance 3e-3), state_out rms 2e-7 ..."
 };
 
 // Allocates the workload's tensors with guard bands, runs twice, and compares. Throws Error(device_failed) if a

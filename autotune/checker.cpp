@@ -1,0 +1,64 @@
+#include "autotune/checker.h"
+
+#include <algorithm>
+
+#include "autotune/device_tensors.h"
+#include "runtime/support/check.h"
+
+namespace gdnjit::autotune {
+namespace {
+
+constexpr std::size_t kGuardBytes = 1024;
+
+bool same_bytes(const std::vector<reference::HostTensor>& left, const std::vector<reference::HostTensor>& right) {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end(),
+                    [](const auto& a, const auto& b) { return a.bytes == b.bytes; });
+}
+
+}  // namespace
+
+bool CheckResult::passed() const {
+  return guards_intact && repeatable &&
+         std::all_of(errors.begin(), errors.end(), [](const auto& e) { return e.passed(); });
+}
+
+double CheckResult::worst_rms() const {
+  double worst = 0;
+  for (const reference::OutputError& error : errors) worst = std::max(worst, error.rms_ratio);
+  return worst;
+}
+
+std::string CheckResult::text() const {
+  std::vector<std::string> pieces;
+  for (const reference::OutputError& error : errors) {
+    std::string piece = fmt::format("{} rms {:.2g} (tolerance {:.2g}), largest {:.2g}", error.tensor, error.rms_ratio,
+                                    error.tolerance, error.max_ratio);
+    if (!error.finite) piece += ", not finite or never written";
+    pieces.push_back(std::move(piece));
+  }
+  if (!guards_intact) pieces.push_back(fmt::format("wrote outside of {}", damaged));
+  if (!repeatable) pieces.push_back("a second run gave other bits");
+  return join(pieces, "; ");
+}
+
+CheckResult check(const OperatorPlan& plan, const reference::Workload& workload) {
+  Device& device = plan.device();
+  const Stream stream = nullptr;
+  DeviceTensors tensors(device, workload.tensors(), kGuardBytes);
+  const auto run = [&] {
+    tensors.upload(workload.tensors(), stream);
+    plan.run(tensors.views(), stream);
+    device.synchronize(stream);
+    return tensors.download(stream);
+  };
+
+  CheckResult result;
+  const std::vector<reference::HostTensor> first = run();
+  result.damaged = tensors.damaged_guards(stream);
+  result.guards_intact = result.damaged.empty();
+  result.errors = workload.compare(first);
+  result.repeatable = same_bytes(first, run());
+  return result;
+}
+
+}  // namespace gdnjit::autotune

@@ -1,0 +1,138 @@
+#include "autotune/evaluator.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "autotune/model.h"
+#include "runtime/support/check.h"
+
+namespace gdnjit::autotune {
+namespace {
+
+using cache::TuningStatus;
+
+constexpr std::uint64_t kSeed = 20'240'611;
+constexpr std::string_view kBatchField = "B";
+
+std::int64_t batch_of(const FieldMap& problem) {
+  const auto text = find_field(problem, kBatchField);
+  std::int64_t batch = 1;
+  if (text) parse_field(kBatchField, *text, batch);
+  return batch;
+}
+
+// What a check may move on this device. The emulator executes a few megabytes a second and core; a GPU is held up
+// by the reference on the host.
+std::int64_t check_bytes(const DeviceInfo& device) {
+  return device.kind == DeviceKind::emulator ? std::int64_t{8} << 20 : std::int64_t{256} << 20;
+}
+
+// A candidate's own fault as a status; the rest is rethrown by the caller.
+std::optional<TuningStatus> status_of(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::invalid_argument:
+    case ErrorCode::unsupported:
+    case ErrorCode::compile_failed: return TuningStatus::rejected;
+    case ErrorCode::device_failed: return TuningStatus::crashed;
+    default: return std::nullopt;
+  }
+}
+
+}  // namespace
+
+FieldMap check_problem(const Operator& op, const FieldMap& full, const FieldMap& tiles, const DeviceInfo& device) {
+  const std::int64_t batch = batch_of(full);
+  FieldMap small = full;
+  set_field(small, kBatchField, "1");
+  const Footprint one = op.footprint(small);
+  const std::int64_t bytes = std::max<std::int64_t>(1, one.bytes_read + one.bytes_written);
+  const std::int64_t fitting = std::max<std::int64_t>(2, check_bytes(device) / bytes);  // 2: strides between sequences
+  if (fitting >= batch) return full;
+  set_field(small, kBatchField, std::to_string(fitting));
+  small = op.complete(small);
+  const Target target{device.traits.arch};
+  const auto signature = [&](const FieldMap& problem) {
+    return op.instantiate(problem, tiles, target)->spec().signature;
+  };
+  return signature(small) == signature(full) ? small : full;
+}
+
+Checked LocalEvaluator::check(const Operator& op, const FieldMap& problem, const FieldMap& tiles) {
+  try {
+    return judge(op, problem, tiles);
+  } catch (const Error& error) {
+    const auto status = status_of(error.code());
+    if (!status) throw;
+    Checked checked{.status = *status, .reason = error.what()};
+    checked.device_lost = *status == TuningStatus::crashed && !device_works();
+    return checked;
+  }
+}
+
+Checked LocalEvaluator::judge(const Operator& op, const FieldMap& problem, const FieldMap& tiles) {
+  const DeviceInfo& device = runtime_.device().info();
+  const FieldMap small = check_problem(op, problem, tiles, device);
+  const auto plan = make_plan(runtime_, op, small, tiles);
+  const Observation& seen = observe(op, small, *plan);
+
+  Checked checked{.error = seen.result.worst_rms()};
+  if (!seen.result.passed()) {
+    checked.status = TuningStatus::wrong;
+    checked.reason = seen.result.text();
+  } else if (seen.counted) {
+    const auto instance = op.instantiate(problem, tiles, Target{device.traits.arch});
+    const PlanInfo& info = plan->info();
+    checked.modelled_us = model({.counters = seen.counters,
+                                 .geometry = instance->geometry(batch_of(problem)),
+                                 .registers = info.registers,
+                                 .shared_bytes = info.shared_bytes,
+                                 .spill_bytes = info.spill_bytes,
+                                 .device = device.traits})
+                              .time_us;
+  }
+  return checked;
+}
+
+const LocalEvaluator::Observation& LocalEvaluator::observe(const Operator& op, const FieldMap& problem,
+                                                           const OperatorPlan& plan) {
+  const std::string name = fmt::format("{}|{}", plan.info().signature, fields_text(problem));
+  const auto found = observations_.find(name);
+  if (found != observations_.end()) return found->second;
+  Observation seen{.result = autotune::check(plan, workload(op, problem))};
+  if (const LaunchCounters* counters = runtime_.device().last_counters()) {
+    seen.counters = *counters;
+    seen.counted = true;
+  }
+  return observations_.emplace(name, std::move(seen)).first->second;
+}
+
+const reference::Workload& LocalEvaluator::workload(const Operator& op, const FieldMap& problem) {
+  const std::string name = fmt::format("{} {}", op.name(), fields_text(problem));
+  if (workload_ == nullptr || workload_of_ != name) {
+    workload_.reset();  // before the next: large ones need not fit twice
+    workload_ = reference::make_workload(op.name(), problem, reference::Inputs::typical, kSeed);
+    workload_of_ = name;
+  }
+  return *workload_;
+}
+
+bool LocalEvaluator::device_works() const {
+  try {
+    runtime_.device().synchronize(nullptr);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::vector<Timed> LocalEvaluator::time(const Operator& op, const FieldMap& problem, const std::vector<FieldMap>& tiles,
+                                        const TimingOptions& options) {
+  std::vector<std::shared_ptr<const OperatorPlan>> plans;
+  for (const FieldMap& candidate : tiles) plans.push_back(make_plan(runtime_, op, problem, candidate));
+  const auto samples = time_plans(plans, workload(op, problem), options, running_);
+  std::vector<Timed> timed;
+  for (const std::vector<double>& own : samples) timed.push_back({.samples_us = own});
+  return timed;
+}
+
+}  // namespace gdnjit::autotune
