@@ -87,9 +87,6 @@ Database::Database(const std::filesystem::path& file, OpenMode mode, int busy_ti
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   run("PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY");
-  // Not WAL: it fails on network file systems and in read-only folders, and releases before 3.51.3 can corrupt the
-  // file when a checkpoint meets a writer. TRUNCATE spares the folder two writes per commit against DELETE.
-  if (mode == OpenMode::read_write) run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL");
 }
 
 Database::~Database() {
@@ -111,11 +108,21 @@ void Database::clear() {
   text_.clear();
 }
 
+void Database::fail(Trouble what, std::string text) {
+  if (trouble_ != Trouble::none) return;
+  trouble_ = what;
+  text_ = std::move(text);
+}
+
 void Database::note(int code) {
   if (trouble_ != Trouble::none) return;
   trouble_ = classify(code);
   text_ = fmt::format("{} (SQLite {})", handle_ ? sqlite3_errmsg(handle_) : sqlite3_errstr(code), code);
 }
+
+// Not WAL: it fails on network file systems and in read-only folders, and releases before 3.51.3 can corrupt the file
+// when a checkpoint meets a writer. TRUNCATE spares the folder two writes per commit against DELETE.
+bool Database::prepare_to_write() { return run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL"); }
 
 bool Database::run(const char* sql) {
   if (!ok()) return false;

@@ -17,7 +17,7 @@ struct sqlite3_stmt;
 namespace gdnjit::cache {
 
 enum class OpenMode {
-  read_write,  // rollback journal, TRUNCATE; the file must exist (an empty one is an empty database)
+  read_write,  // the file must exist (an empty one is an empty database)
   read_only,   // others may write to it meanwhile
   immutable,   // nobody writes to it: no locks, no journal, works in a read-only folder
 };
@@ -45,7 +45,11 @@ class Database {
   const std::string& text() const { return text_; }
   bool ok() const { return trouble_ == Trouble::none; }
   void clear();
+  // Notes a failure that SQLite does not see.
+  void fail(Trouble what, std::string text);
 
+  // Sets the journal up. Not before it is known that the file is ours: it changes a file in WAL mode.
+  bool prepare_to_write();
   // Runs statements that return no rows.
   bool run(const char* sql);
   // The first column of the first row; 0 if there is none.

@@ -1,6 +1,5 @@
 #include "cache/memory_map.h"
 
-#include <mutex>
 #include <utility>
 
 namespace gdnjit::cache {
@@ -14,16 +13,15 @@ std::int64_t bytes_of(const BinaryRecord& r) {
 }  // namespace
 
 MemoryMap::BinaryPtr MemoryMap::find(const Digest& key, std::string_view signature) const {
-  std::shared_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   const auto found = entries_.find(key);
   if (found == entries_.end() || found->second.record->signature != signature) return nullptr;
-  // Read first: many threads that hit one entry would otherwise fight for its cache line.
-  if (!found->second.used.load(std::memory_order_relaxed)) found->second.used.store(true, std::memory_order_relaxed);
+  found->second.used = true;
   return found->second.record;
 }
 
 MemoryMap::BinaryPtr MemoryMap::find_request(const Digest& request, std::string_view signature) const {
-  std::shared_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   BinaryPtr best;
   for (const auto& [key, entry] : entries_) {
     const BinaryRecord& r = *entry.record;
@@ -34,7 +32,7 @@ MemoryMap::BinaryPtr MemoryMap::find_request(const Digest& request, std::string_
 }
 
 void MemoryMap::put(BinaryPtr record) {
-  std::unique_lock lock(mutex_);
+  std::lock_guard lock(mutex_);
   bytes_ += bytes_of(*record);
   const auto [found, added] = entries_.try_emplace(record->key);
   Entry& entry = found->second;
@@ -50,7 +48,7 @@ void MemoryMap::put(BinaryPtr record) {
 void MemoryMap::evict() {
   while (bytes_ > limit_bytes_ && order_.size() > 1) {
     const auto found = entries_.find(order_.front());
-    if (found->second.used.exchange(false, std::memory_order_relaxed)) {
+    if (std::exchange(found->second.used, false)) {
       order_.splice(order_.end(), order_, order_.begin());
       continue;
     }

@@ -1,11 +1,10 @@
 // The records this process holds, up to a number of bytes; beyond it the ones not asked for lately go.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <list>
 #include <memory>
-#include <shared_mutex>
+#include <mutex>
 #include <string_view>
 #include <unordered_map>
 
@@ -13,7 +12,8 @@
 
 namespace gdnjit::cache {
 
-// Thread-safe; a hit takes a shared lock and copies one shared_ptr.
+// Thread-safe; a hit copies one shared_ptr under a mutex. (Not a shared_mutex: glibc cannot unlock one in the child
+// of a fork.)
 class MemoryMap {
  public:
   using BinaryPtr = std::shared_ptr<const BinaryRecord>;
@@ -26,17 +26,17 @@ class MemoryMap {
   BinaryPtr find_request(const Digest& request, std::string_view signature) const;
   void put(BinaryPtr record);
 
-  std::shared_mutex& mutex() const { return mutex_; }  // for fork
+  std::mutex& mutex() const { return mutex_; }  // for fork
 
  private:
   struct Entry {
     BinaryPtr record;
     std::list<Digest>::iterator place;
-    mutable std::atomic<bool> used{false};
+    mutable bool used = false;
   };
   void evict();
 
-  mutable std::shared_mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<Digest, Entry, DigestHash> entries_;
   std::list<Digest> order_;  // second chance: the front goes next unless used since it was last considered
   std::int64_t bytes_ = 0;

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "cache/row.h"
+#include "cache/schema.h"
 
 namespace gdnjit::cache {
 namespace {
@@ -33,6 +34,19 @@ bool delete_binary(Database& database, std::span<const std::byte> key) {
 
 bool same_group(const TuningRecord& a, const TuningRecord& b) { return group_of(a) == group_of(b); }
 
+// Runs the work in a transaction, unless another version has migrated the file since it was opened: a row that looks
+// damaged or a column that looks forgotten may then be one that this version does not know.
+template <typename Work>
+bool Store::write(const Work& work) {
+  Transaction transaction(database_);
+  if (!transaction.open()) return false;
+  if (database_.integer("PRAGMA user_version") != kSchemaVersion) {
+    database_.fail(Trouble::mismatch, "the schema version changed");
+    return false;
+  }
+  return work() && transaction.commit();
+}
+
 // Runs the query and hands over each sound row; then deletes the damaged ones, when no statement is reading.
 template <typename Record, typename Visit, typename... Values>
 void Store::each(const std::string& sql, const Visit& visit, const Values&... values) {
@@ -56,7 +70,10 @@ void Store::each(const std::string& sql, const Visit& visit, const Values&... va
   damaged_ += static_cast<std::int64_t>(bad.size());
   if (bad.empty() || !database_.ok() || !database_.writable()) return;
   static const std::string remove = std::string("DELETE FROM ") + TableOf<Record>::kName + " WHERE id=?";
-  for (const std::int64_t id : bad) Query(database_, remove).bind(id).run();
+  write([&] {
+    for (const std::int64_t id : bad) Query(database_, remove).bind(id).run();
+    return true;
+  });
 }
 
 std::optional<StoredBinary> Store::find_binary(const Digest& key) {
@@ -116,10 +133,10 @@ bool Store::evict_for(const Digest& kept, std::int64_t size_limit_bytes) {
 
 bool Store::put_binary(const BinaryRecord& record, std::int64_t now_unix_s, std::int64_t size_limit_bytes) {
   if (stored_bytes(record) > size_limit_bytes) return true;
-  Transaction transaction(database_);
-  if (!transaction.open()) return false;
-  return write_row(database_, record) && write_use(record.key, now_unix_s) &&
-         evict_for(record.key, size_limit_bytes) && transaction.commit();
+  return write([&] {
+    return write_row(database_, record) && write_use(record.key, now_unix_s) &&
+           evict_for(record.key, size_limit_bytes);
+  });
 }
 
 bool Store::write_use(const Digest& key, std::int64_t now_unix_s) {
@@ -129,12 +146,12 @@ bool Store::write_use(const Digest& key, std::int64_t now_unix_s) {
 }
 
 bool Store::touch(std::span<const Digest> keys, std::int64_t now_unix_s) {
-  Transaction transaction(database_);
-  if (!transaction.open()) return false;
-  for (const Digest& key : keys) {
-    if (!write_use(key, now_unix_s)) return false;
-  }
-  return transaction.commit();
+  return write([&] {
+    for (const Digest& key : keys) {
+      if (!write_use(key, now_unix_s)) return false;
+    }
+    return true;
+  });
 }
 
 std::vector<TuningRecord> Store::find_tuning(std::string_view operator_name, std::string_view problem,
@@ -176,11 +193,11 @@ std::vector<TuningRecord> Store::find_tuning(std::string_view operator_name, std
   return rows;
 }
 
-bool Store::put_tuning(const TuningRecord& record) { return write_row(database_, record); }
+bool Store::put_tuning(const TuningRecord& record) {
+  return write([&] { return write_row(database_, record); });
+}
 
 bool Store::choose_tuning(const TuningRecord& winner, std::int64_t now_unix_s) {
-  Transaction transaction(database_);
-  if (!transaction.open()) return false;
   const Choice choice{.operator_name = winner.operator_name,
                       .problem = winner.problem,
                       .device = winner.device,
@@ -188,7 +205,7 @@ bool Store::choose_tuning(const TuningRecord& winner, std::int64_t now_unix_s) {
                       .basis = winner.basis,
                       .tiles = winner.tiles,
                       .chosen_unix_s = now_unix_s};
-  return write_row(database_, winner) && write_row(database_, choice) && transaction.commit();
+  return write([&] { return write_row(database_, winner) && write_row(database_, choice); });
 }
 
 std::optional<ToolchainRow> Store::find_toolchain(std::string_view path) {
@@ -207,10 +224,10 @@ std::optional<ToolchainRow> Store::last_toolchain() {
 }
 
 bool Store::put_toolchain(ToolchainRow row) {
-  Transaction transaction(database_);
-  if (!transaction.open()) return false;
-  row.turn = database_.integer("SELECT coalesce(max(turn),0)+1 FROM toolchains");
-  return write_row(database_, row) && transaction.commit();
+  return write([&] {
+    row.turn = database_.integer("SELECT coalesce(max(turn),0)+1 FROM toolchains");
+    return write_row(database_, row);
+  });
 }
 
 void Store::each_binary(const std::function<void(const BinaryRecord&)>& visit) {

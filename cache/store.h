@@ -53,6 +53,8 @@ class Store {
  private:
   template <typename Record, typename Visit, typename... Values>
   void each(const std::string& sql, const Visit& visit, const Values&... values);
+  template <typename Work>
+  bool write(const Work& work);
   bool write_use(const Digest& key, std::int64_t now_unix_s);
   bool evict_for(const Digest& kept, std::int64_t size_limit_bytes);
 

@@ -20,8 +20,11 @@ namespace gdnjit::cache::test {
 
 class TempDir {
  public:
+  // In memory if possible: the tests commit thousands of transactions, and a disk syncs each.
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "gdnjit-cache-XXXXXX").string();
+    const bool shm = ::access("/dev/shm", W_OK) == 0;
+    const std::filesystem::path parent = shm ? "/dev/shm" : std::filesystem::temp_directory_path();
+    std::string pattern = (parent / "gdnjit-cache-XXXXXX").string();
     if (!::mkdtemp(pattern.data())) std::abort();
     path_ = pattern;
   }
