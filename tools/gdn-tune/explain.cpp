@@ -1,0 +1,249 @@
+// gdn-tune explain: what a problem becomes on a device, and why.
+#include "tools/gdn-tune/explain.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "codegen/registry.h"
+#include "runtime/support/check.h"
+#include "tools/gdn-tune/command.h"
+#include "tools/gdn-tune/interrupt.h"
+#include "tools/gdn-tune/report.h"
+#include "tools/gdn-tune/runtime_arguments.h"
+#include "tools/gdn-tune/units.h"
+
+namespace gdnjit::tool {
+namespace {
+
+constexpr std::int64_t kSectorBytes = 32;
+
+// The counters' names and values, once for text and JSON.
+std::vector<std::pair<std::string, std::uint64_t>> counter_list(const LaunchCounters& c) {
+  return {{"warp_instructions", c.warp_instructions},
+          {"lane_instructions", c.lane_instructions},
+          {"float_arithmetic", c.float_arithmetic},
+          {"integer_arithmetic", c.integer_arithmetic},
+          {"special_function", c.special_function},
+          {"conversion", c.conversion},
+          {"tensor_core", c.tensor_core},
+          {"shuffle", c.shuffle},
+          {"control", c.control},
+          {"data_movement", c.data_movement},
+          {"global_load_instructions", c.global_load_instructions},
+          {"global_store_instructions", c.global_store_instructions},
+          {"sectors_read", c.sectors_read},
+          {"sectors_written", c.sectors_written},
+          {"bytes_requested_read", c.bytes_requested_read},
+          {"bytes_requested_written", c.bytes_requested_written},
+          {"shared_load_instructions", c.shared_load_instructions},
+          {"shared_store_instructions", c.shared_store_instructions},
+          {"shared_wavefronts", c.shared_wavefronts},
+          {"shared_wavefronts_ideal", c.shared_wavefronts_ideal},
+          {"divergent_branches", c.divergent_branches},
+          {"block_barriers", c.block_barriers},
+          {"blocks", c.blocks},
+          {"warps", c.warps}};
+}
+
+std::string extent_text(const std::uint32_t (&extent)[3]) {
+  return fmt::format("{} x {} x {}", extent[0], extent[1], extent[2]);
+}
+
+// "2.1 MB in sectors, 1.01 of the least"
+std::string traffic_text(std::uint64_t sectors, std::int64_t least) {
+  const std::int64_t bytes = static_cast<std::int64_t>(sectors) * kSectorBytes;
+  const std::string moved = fmt::format("{} in sectors of 32 bytes", bytes_text(bytes));
+  if (least <= 0) return moved;
+  return fmt::format("{}, {:.3f} of the least", moved, static_cast<double>(bytes) / static_cast<double>(least));
+}
+
+std::int64_t batch_of(const FieldMap& problem) {
+  std::int64_t batch = 1;
+  if (const auto text = find_field(problem, "B")) parse_field("B", *text, batch);
+  return batch;
+}
+
+class ExplainCommand : public Command {
+ public:
+  void declare(Arguments& arguments) override {
+    selection_.declare(arguments);
+    arguments.group("Explaining");
+    arguments.flag("source", source_, "Print the generated source and nothing else");
+    arguments.flag("ptx", ptx_, "Print the PTX and nothing else");
+    arguments.flag("log", log_, "Add the compiler's log");
+    arguments.option("counters-mb", counters_mb_, 0,
+                     "Count launches on the emulator that move at most N MB (default 64)");
+    runtime_.declare_device(arguments);
+    runtime_.declare_cache(arguments);
+    runtime_.declare_compiler(arguments);
+  }
+
+  Result run(Console& console) override {
+    const Selection selection = select_problems(selection_, operators());
+    for (const std::string& note : selection.notes) console.note(note);
+    require(!selection.problems.empty(), "no problem is left to explain");
+    Runtime::Impl runtime(runtime_.options());
+    Result result;
+    result.report["device"] = runtime.device().info().name;
+    result.report["cache"] = runtime.cache().file().string();
+    result.report["problems"] = Json::array();
+    for (const SelectedProblem& selected : selection.problems) {
+      if (interrupted()) {
+        result.exit_code = kInterruptedExitCode;
+        break;
+      }
+      const Explanation explanation =
+          explain(runtime, selected, source_ || ptx_ ? -1 : static_cast<std::int64_t>(counters_mb_) << 20);
+      result.report["problems"].push_back(json_of_explanation(explanation));
+      print(console, runtime, explanation);
+      if (explanation.binary->status == cache::BinaryStatus::compile_failed) {
+        result.exit_code = static_cast<int>(ErrorCode::compile_failed);
+      }
+    }
+    return result;
+  }
+
+ private:
+  void print(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) const {
+    if (source_) console.print(explanation.instance->spec().source + "\n");
+    if (ptx_) console.print(explanation.binary->ptx + "\n");
+    if (source_ || ptx_) return;
+    print_kernel(console, runtime, explanation);
+    print_records(console, explanation);
+    print_counters(console, explanation);
+    const bool refused = explanation.binary->status == cache::BinaryStatus::compile_failed;
+    if (log_ || refused) console.print("\nCompiler log\n" + explanation.binary->log + "\n");
+    console.print("\n");
+  }
+
+  static void line(const Console& console, std::string_view label, const std::string& text) {
+    console.print(fmt::format("  {} {}\n", console.styled(fmt::format("{:<10}", label), Style::faint), text));
+  }
+
+  static void print_kernel(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) {
+    const SelectedProblem& selected = *explanation.selected;
+    const cache::BinaryRecord& binary = *explanation.binary;
+    const LaunchGeometry geometry = explanation.instance->geometry(batch_of(selected.problem));
+    const std::string origin = origin_text(selected);
+    console.print(
+        console.styled(fmt::format("{} on {}", selected.op->name(), runtime.device().info().name), Style::strong) +
+        (origin.empty() ? "" : " for " + origin) + "\n");
+    line(console, "problem", fields_text(selected.problem));
+    line(console, "bucket", fields_text(explanation.bucket));
+    line(console, "tiles", fields_text(explanation.tiles));
+    line(console, "why", fmt::format("{} ({})", explanation.why, tiles_from_text(explanation.tiles_from)));
+    line(console, "signature", binary.signature);
+    line(console, "key", binary.key.hex());
+    line(console, "binary",
+         binary.status == cache::BinaryStatus::compile_failed
+             ? console.styled(fmt::format("refused by {}", binary.toolchain), Style::bad)
+             : fmt::format("{} of cubin, {} of PTX, made by {} for {} in {:.0f} ms, {}",
+                           bytes_text(static_cast<std::int64_t>(binary.cubin.size())),
+                           bytes_text(static_cast<std::int64_t>(binary.ptx.size())), binary.toolchain, binary.arch,
+                           binary.compile_ms, explanation.compiled ? "now" : "found in the cache"));
+    line(console, "ptxas",
+         fmt::format("{} registers, {} B spilled, {} B stack, {} B static shared memory", binary.registers,
+                     binary.spill_store_bytes + binary.spill_load_bytes, binary.stack_bytes,
+                     binary.static_shared_bytes));
+    line(console, "launch",
+         fmt::format("grid {}, block {}, {} B dynamic shared memory", extent_text(geometry.grid),
+                     extent_text(geometry.block), geometry.shared_bytes));
+    line(console, "source",
+         fmt::format("{} lines, entry {}, in {} under the key; --source prints it",
+                     std::count(binary.source.begin(), binary.source.end(), '\n'), binary.entry,
+                     runtime.cache().file().string()));
+    line(console, "templates", fmt::format("{}", fmt::join(explanation.templates, " ")));
+  }
+
+  static void print_records(const Console& console, const Explanation& explanation) {
+    if (explanation.records.empty()) return;
+    Table table({{"tiles", Table::Align::left, true},
+                 {"time", Table::Align::right},
+                 {"basis"},
+                 {"status"},
+                 {"error", Table::Align::right},
+                 {"device", Table::Align::left, true},
+                 {"note", Table::Align::left, true}});
+    std::vector<cache::TuningRecord> records = explanation.records;
+    std::stable_sort(records.begin(), records.end(), [](const auto& a, const auto& b) {
+      return std::pair(a.status != cache::TuningStatus::ok, a.time_us) <
+             std::pair(b.status != cache::TuningStatus::ok, b.time_us);
+    });
+    for (const cache::TuningRecord& record : records) {
+      const bool ok = record.status == cache::TuningStatus::ok;
+      std::string note = record.chosen ? "chosen" : record.is_default ? "default" : "";
+      if (!record.reason.empty()) note += (note.empty() ? "" : ": ") + record.reason;
+      table.add_row({{record.tiles, record.chosen ? Style::strong : Style::plain},
+                     ok ? microseconds_text(record.time_us) : "",
+                     std::string(basis_text(record.basis)),
+                     {std::string(status_text(record.status)), ok ? Style::plain : Style::bad},
+                     error_text(record.error),
+                     record.device,
+                     note});
+    }
+    console.print(fmt::format("\nTuning records of the bucket\n"));
+    console.print(table);
+  }
+
+  static void print_counters(const Console& console, const Explanation& explanation) {
+    console.print(fmt::format("\nA launch ({})\n", explanation.counters_note));
+    line(console, "least",
+         fmt::format("{} read, {} written, {} operations", bytes_text(explanation.floor.bytes_read),
+                     bytes_text(explanation.floor.bytes_written),
+                     count_text(static_cast<std::uint64_t>(explanation.floor.flops))));
+    if (!explanation.counters) return;
+    const LaunchCounters& counters = *explanation.counters;
+    line(console, "read", traffic_text(counters.sectors_read, explanation.floor.bytes_read));
+    line(console, "written", traffic_text(counters.sectors_written, explanation.floor.bytes_written));
+    for (const auto& [name, value] : counter_list(counters)) {
+      if (value > 0) console.print(fmt::format("  {:<26} {:>16}\n", name, count_text(value)));
+    }
+  }
+
+  static Json json_of_explanation(const Explanation& explanation) {
+    const SelectedProblem& selected = *explanation.selected;
+    const LaunchGeometry geometry = explanation.instance->geometry(batch_of(selected.problem));
+    Json records = Json::array();
+    for (const cache::TuningRecord& record : explanation.records) records.push_back(json_of(record));
+    Json json = {
+        {"operator", selected.op->name()},
+        {"origins", selected.origins},
+        {"problem", json_of(selected.problem)},
+        {"bucket", json_of(explanation.bucket)},
+        {"signature", explanation.instance->spec().signature},
+        {"key", explanation.binary->key.hex()},
+        {"tiles", json_of(explanation.tiles)},
+        {"tiles_from", tiles_from_text(explanation.tiles_from)},
+        {"why", explanation.why},
+        {"compiled", explanation.compiled},
+        {"binary", json_of(*explanation.binary)},
+        {"log", explanation.binary->log},
+        {"source", explanation.instance->spec().source},
+        {"templates", explanation.templates},
+        {"launch", {{"grid", geometry.grid}, {"block", geometry.block}, {"shared_bytes", geometry.shared_bytes}}},
+        {"least",
+         {{"bytes_read", explanation.floor.bytes_read},
+          {"bytes_written", explanation.floor.bytes_written},
+          {"flops", explanation.floor.flops}}},
+        {"records", records},
+        {"counters_note", explanation.counters_note}};
+    if (explanation.counters) {
+      for (const auto& [name, value] : counter_list(*explanation.counters)) json["counters"][name] = value;
+    }
+    return json;
+  }
+
+  SelectionArguments selection_;
+  RuntimeArguments runtime_;
+  bool source_ = false;
+  bool ptx_ = false;
+  bool log_ = false;
+  int counters_mb_ = 64;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_explain_command() { return std::make_unique<ExplainCommand>(); }
+
+}  // namespace gdnjit::tool

@@ -1,0 +1,97 @@
+#include "autotune/checker.h"
+#include "codegen/kernel_spec.h"
+#include "runtime/build.h"
+#include "runtime/device_choice.h"
+#include "runtime/plan.h"
+#include "runtime/support/check.h"
+#include "runtime/tile_lookup.h"
+#include "tools/gdn-tune/explain.h"
+#include "tools/gdn-tune/units.h"
+
+namespace gdnjit::tool {
+namespace {
+
+std::string why(const Runtime::Impl& runtime, const Explanation& explanation) {
+  const std::string& device = runtime.device().info().name;
+  if (runtime.options().policy == Policy::heuristic) return "policy heuristic: tuning records are not looked at";
+  switch (explanation.tiles_from) {
+    case TilesFrom::exact: return fmt::format("tuned for this problem on {}", device);
+    case TilesFrom::bucket:
+      return fmt::format("tuned on {} for the nearest batch, which lies inside the measured range", device);
+    case TilesFrom::hint: return fmt::format("tuned on another device of {}", runtime.device().info().traits.arch);
+    case TilesFrom::given: return "given";
+    case TilesFrom::heuristic: break;
+  }
+  return explanation.records.empty() ? "the default: no tuning record for this problem"
+                                     : fmt::format("the default: none of {} fits this device and basis",
+                                                   plural(explanation.records.size(), "tuning record"));
+}
+
+void find_binary(Runtime::Impl& runtime, Explanation& explanation) {
+  const KernelSpec& spec = explanation.instance->spec();
+  try {
+    const Built built = build_kernel(runtime, *explanation.selected->op, explanation.selected->problem, spec);
+    explanation.binary = built.binary;
+    explanation.compiled = built.compiled;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::compile_failed) throw;
+    const Digest request = request_digest(spec, runtime.templates());
+    explanation.binary = runtime.cache().find(kernel_key(request, runtime.toolchain()), spec.signature);
+    if (!explanation.binary) throw;
+  }
+}
+
+// Runs the kernel once on the emulator: the device itself, or one of the device's architecture beside it.
+void count(Runtime::Impl& runtime, std::int64_t most_bytes, Explanation& explanation) {
+  const Operator& op = *explanation.selected->op;
+  const std::int64_t bytes = explanation.floor.bytes_read + explanation.floor.bytes_written;
+  if (bytes > most_bytes) {
+    explanation.counters_note = fmt::format("not counted: {} would move; --counters-mb raises the limit of {}",
+                                            bytes_text(bytes), bytes_text(most_bytes));
+    return;
+  }
+  std::unique_ptr<Runtime::Impl> beside;
+  Runtime::Impl* emulating = &runtime;
+  if (runtime.device().info().kind != DeviceKind::emulator) {
+    Options options = runtime.options();
+    options.set("device", "emulator:" + runtime.device().info().traits.arch);
+    beside = std::make_unique<Runtime::Impl>(options);
+    emulating = beside.get();
+  }
+  const auto plan = make_plan(*emulating, op, explanation.selected->problem, explanation.tiles);
+  const auto workload =
+      reference::make_workload(op.name(), explanation.selected->problem, reference::Inputs::typical, 1);
+  autotune::check(*plan, *workload);
+  if (const LaunchCounters* counters = plan->device().last_counters()) explanation.counters = *counters;
+  explanation.counters_note = "counted on the " + plan->device().info().name;
+}
+
+}  // namespace
+
+Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std::int64_t most_counted_bytes) {
+  const Operator& op = *selected.op;
+  const DeviceInfo& device = runtime.device().info();
+  Explanation explanation;
+  explanation.selected = &selected;
+  explanation.bucket = op.tuning_bucket(selected.problem);
+  explanation.records = runtime.cache().find_tuning(op.name(), fields_text(explanation.bucket), "");
+  const TileChoice choice =
+      choose_tiles(runtime.cache(), device, op, selected.problem, runtime.options().policy != Policy::heuristic);
+  explanation.tiles = choice.tiles;
+  explanation.tiles_from = choice.from;
+  explanation.why = why(runtime, explanation);
+  explanation.instance = choice.instance;
+  explanation.floor = op.footprint(selected.problem);
+  for (const TemplateFile* file : runtime.templates().closure(choice.instance->spec().source)) {
+    explanation.templates.push_back(file->name);
+  }
+  find_binary(runtime, explanation);
+  if (explanation.binary->status == cache::BinaryStatus::ready) {
+    count(runtime, most_counted_bytes, explanation);
+  } else {
+    explanation.counters_note = "not counted: the compile failed";
+  }
+  return explanation;
+}
+
+}  // namespace gdnjit::tool

@@ -1,0 +1,25 @@
+// Pieces that several commands put into their tables and JSON objects.
+#pragma once
+
+#include <string>
+
+#include "cache/record.h"
+#include "tools/gdn-tune/command.h"
+#include "tools/gdn-tune/selection.h"
+
+namespace gdnjit::tool {
+
+Json json_of(const FieldMap& fields);
+Json json_of(const cache::TuningRecord& record);
+// Without source, PTX, image and log, whose sizes stand in their place.
+Json json_of(const cache::BinaryRecord& record);
+
+std::string_view basis_text(cache::TuningBasis basis);
+std::string_view status_text(cache::TuningStatus status);
+
+// "qwen3-next-80b tp=4", with "+2" for further origins; "" for a problem given by its fields.
+std::string origin_text(const SelectedProblem& selected);
+
+std::int64_t now_unix_s();
+
+}  // namespace gdnjit::tool

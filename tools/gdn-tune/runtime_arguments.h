@@ -1,0 +1,33 @@
+// The options of commands that use a device or a cache: the environment's settings, laid over by the command line.
+#pragma once
+
+#include <gdnjit/options.h>
+
+#include <string>
+#include <vector>
+
+#include "tools/gdn-tune/arguments.h"
+
+namespace gdnjit::tool {
+
+struct RuntimeArguments {
+  std::string device;
+  std::string arch;  // emulate this architecture
+  std::string cache_directory;
+  std::vector<std::string> layers;
+  std::string policy;
+  std::string nvrtc;
+  std::string templates;
+  std::string miss_file;
+  int threads = 0;
+
+  // Each declares a part of the options, for commands that need no more.
+  void declare_device(Arguments& arguments);
+  void declare_cache(Arguments& arguments);
+  void declare_compiler(Arguments& arguments);
+
+  // Throws invalid_argument for a value that Options refuses, and for --arch with a GPU.
+  Options options() const;
+};
+
+}  // namespace gdnjit::tool

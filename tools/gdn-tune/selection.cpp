@@ -1,0 +1,264 @@
+#include "tools/gdn-tune/selection.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "runtime/support/check.h"
+#include "runtime/support/text.h"
+
+namespace gdnjit::tool {
+namespace {
+
+// More than anybody tunes; a cross product beyond this is a typing error.
+constexpr std::size_t kMostProblems = 100'000;
+
+struct Choice {
+  std::string field;
+  std::vector<std::string> values;
+};
+
+// Before the cross product: fields of one device, still incomplete.
+struct Base {
+  const Operator* op = nullptr;
+  FieldMap fields;
+  std::string origin;
+};
+
+void add_unique(std::vector<std::string>& list, const std::string& item) {
+  if (std::find(list.begin(), list.end(), item) == list.end()) list.push_back(item);
+}
+
+const Operator* find(std::span<const Operator* const> operators, std::string_view name) {
+  const auto found =
+      std::find_if(operators.begin(), operators.end(), [&](const Operator* op) { return op->name() == name; });
+  return found == operators.end() ? nullptr : *found;
+}
+
+const Operator& require_operator(std::span<const Operator* const> operators, std::string_view name) {
+  if (const Operator* op = find(operators, name)) return *op;
+  std::vector<std::string> known;
+  for (const Operator* op : operators) known.emplace_back(op->name());
+  fail(ErrorCode::invalid_argument, "unknown operator '{}'{}", name, suggestion(name, known));
+}
+
+// --set and --batch as lists of values per field; a field named twice gets the values of both.
+std::vector<Choice> choices_of(const SelectionArguments& arguments) {
+  std::vector<Choice> choices;
+  const auto add = [&](const std::string& field, const std::vector<std::string>& values, const std::string& text) {
+    auto found = std::find_if(choices.begin(), choices.end(), [&](const Choice& c) { return c.field == field; });
+    if (found == choices.end()) {
+      choices.push_back({field, {}});
+      found = std::prev(choices.end());
+    }
+    for (const std::string& value : values) {
+      require(!value.empty(), "{}: an empty value", text);
+      add_unique(found->values, value);
+    }
+  };
+  for (const std::string& set : arguments.sets) {
+    const std::size_t equals = set.find('=');
+    require(equals != std::string::npos && equals > 0, "--set {}: expected name=value or name=value,value", set);
+    add(set.substr(0, equals), split(std::string_view(set).substr(equals + 1), ','), "--set " + set);
+  }
+  if (!arguments.batches.empty()) add("B", arguments.batches, "--batch");
+  return choices;
+}
+
+std::vector<int> splits_of(const Model& model, const SelectionArguments& arguments) {
+  if (arguments.tp.empty()) return {1};
+  std::vector<int> splits;
+  for (const std::string& text : arguments.tp) {
+    if (text == "all") {
+      splits.insert(splits.end(), model.tp.begin(), model.tp.end());
+      continue;
+    }
+    int tp = 0;
+    require(detail::parse_value(text, tp) && tp >= 1, "--tp {}: expected whole numbers from 1 on, or 'all'", text);
+    splits.push_back(tp);
+  }
+  return splits;
+}
+
+void add_model(const Model& model, const SelectionArguments& arguments, std::span<const Operator* const> operators,
+               std::vector<Base>& bases, std::vector<std::string>& notes) {
+  std::vector<const ModelOperator*> wanted;
+  for (const std::string& name : arguments.operators) {
+    require_operator(operators, name);
+    wanted.push_back(&model.find_operator(name));
+  }
+  if (arguments.operators.empty()) {
+    for (const ModelOperator& op : model.operators) wanted.push_back(&op);
+  }
+  for (int tp : splits_of(model, arguments)) {
+    for (const ModelOperator* model_op : wanted) {
+      const Operator* op = find(operators, model_op->name);
+      if (op == nullptr) {
+        notes.push_back(
+            fmt::format("model {}: left out {}, which this build does not have", model.name, model_op->name));
+        continue;
+      }
+      try {
+        bases.push_back({op, split_fields(model, *model_op, tp), fmt::format("{} tp={}", model.name, tp)});
+      } catch (const Error& error) {
+        // One split for every model cannot fit them all; for a model asked for by name it is the user's error.
+        if (!arguments.all_models) throw;
+        notes.push_back(fmt::format("left out: {}", error.what()));
+      }
+    }
+  }
+}
+
+// "gdn.step H=16 HV=32" or "H=16 HV=32" with the only operator there is, or the one of --op.
+void add_problem(const std::string& text, const SelectionArguments& arguments,
+                 std::span<const Operator* const> operators, std::vector<Base>& bases) {
+  const std::size_t begin = text.find_first_not_of(' ');
+  const std::string trimmed = begin == std::string::npos ? "" : text.substr(begin);
+  const std::string first = split(trimmed, ' ').front();
+  const std::string origin = fmt::format("--problem \"{}\"", text);
+  if (!first.empty() && first.find('=') == std::string::npos) {
+    bases.push_back({&require_operator(operators, first), parse_fields(trimmed.substr(first.size())), origin});
+    return;
+  }
+  std::vector<std::string> names = arguments.operators;
+  if (names.empty() && operators.size() == 1) names.emplace_back(operators.front()->name());
+  require(!names.empty(), "{}: name the operator with --op", origin);
+  for (const std::string& name : names) {
+    bases.push_back({&require_operator(operators, name), parse_fields(trimmed), origin});
+  }
+}
+
+// One JSON object a line with "operator" and "problem", as policy `strict` writes them.
+void add_misses(const std::filesystem::path& file, std::span<const Operator* const> operators,
+                std::vector<Base>& bases) {
+  std::ifstream stream(file);
+  if (!stream.is_open()) fail(ErrorCode::io, "reading misses from {}: cannot be read", file.string());
+  std::string line;
+  for (int number = 1; std::getline(stream, line); ++number) {
+    if (line.empty()) continue;
+    const std::string origin = fmt::format("{}:{}", file.string(), number);
+    const auto miss = nlohmann::json::parse(line, nullptr, false);
+    const auto text_of = [&](const char* member) -> std::string {
+      require(miss.is_object() && miss.contains(member) && miss[member].is_string(),
+              "{}: expected a JSON object with the texts \"operator\" and \"problem\"", origin);
+      return miss[member].get<std::string>();
+    };
+    bases.push_back({&require_operator(operators, text_of("operator")), parse_fields(text_of("problem")), origin});
+  }
+  if (stream.bad()) fail(ErrorCode::io, "reading misses from {}: cannot be read", file.string());
+}
+
+// Calls `use` with every combination, the last choice changing fastest.
+template <typename Use>
+void each_combination(const FieldMap& fields, std::span<const Choice> choices, const Use& use) {
+  if (choices.empty()) {
+    use(fields);
+    return;
+  }
+  for (const std::string& value : choices.front().values) {
+    FieldMap chosen = fields;
+    set_field(chosen, choices.front().field, value);
+    each_combination(chosen, choices.subspan(1), use);
+  }
+}
+
+FieldMap complete(const Base& base, const FieldMap& fields) {
+  try {
+    return base.op->complete(fields);
+  } catch (const Error& error) {
+    if (base.origin.empty()) throw;
+    throw Error(error.code(), fmt::format("{}: {}", base.origin, error.what()));
+  }
+}
+
+std::vector<Base> bases_of(const SelectionArguments& arguments, std::span<const Operator* const> operators,
+                           std::vector<std::string>& notes) {
+  std::vector<Base> bases;
+  require(!arguments.all_models || arguments.models.empty(), "--all-models and --model exclude each other");
+  require(arguments.tp.empty() || arguments.all_models || !arguments.models.empty(),
+          "--tp splits a model: name one with --model");
+  if (arguments.all_models || !arguments.models.empty()) {
+    ModelTable table = ModelTable::built_in();
+    if (!arguments.models_file.empty()) table.add_file(arguments.models_file);
+    if (arguments.all_models) {
+      for (const Model& model : table.models()) add_model(model, arguments, operators, bases, notes);
+    }
+    for (const std::string& name : arguments.models) add_model(table.find(name), arguments, operators, bases, notes);
+  }
+  for (const std::string& text : arguments.problems) add_problem(text, arguments, operators, bases);
+  if (!arguments.misses.empty()) add_misses(arguments.misses, operators, bases);
+  const bool from_elsewhere =
+      arguments.all_models || !arguments.models.empty() || !arguments.problems.empty() || !arguments.misses.empty();
+  if (!from_elsewhere) {
+    for (const std::string& name : arguments.operators) bases.push_back({&require_operator(operators, name), {}, ""});
+  }
+  require(!bases.empty() || from_elsewhere,
+          "no problem given: use --model NAME ('gdn-tune models' lists them), --problem \"H=16 HV=32\" or "
+          "--from-misses FILE");
+  return bases;
+}
+
+}  // namespace
+
+void SelectionArguments::declare(Arguments& arguments) {
+  arguments.group("Problems");
+  arguments.list("model", models, "NAME,..", "Problems of these models ('gdn-tune models')");
+  arguments.flag("all-models", all_models, "Problems of every model");
+  arguments.list("tp", tp, "N,..|all", "Tensor-parallel splits (default 1)");
+  arguments.list("op", operators, "NAME,..", "Operators (default: all of the model)");
+  arguments.list("batch", batches, "N,..", "Batch sizes, short for --set B=N,..");
+  arguments.repeated("set", sets, "FIELD=VALUE,..", "Lay values over a field; lists make the cross product");
+  arguments.repeated("problem", problems, "\"FIELD=VALUE ..\"", "A problem field by field; the rest is default");
+  arguments.option("from-misses", misses, "FILE", "Problems that policy 'strict' found missing");
+  arguments.option("models", models_file, "FILE", "More models, in the form of models.json");
+}
+
+Selection select_problems(const SelectionArguments& arguments, std::span<const Operator* const> operators) {
+  Selection selection;
+  const std::vector<Base> bases = bases_of(arguments, operators, selection.notes);
+  const std::vector<Choice> choices = choices_of(arguments);
+  std::size_t product = std::max<std::size_t>(bases.size(), 1);
+  for (const Choice& choice : choices) {
+    product *= choice.values.size();
+    require(product <= kMostProblems, "more than {} problems: give fewer values to --set {}", kMostProblems,
+            choice.field);
+  }
+  std::map<std::string, std::size_t> seen;
+  for (const Base& base : bases) {
+    each_combination(base.fields, choices, [&](const FieldMap& fields) {
+      FieldMap problem = complete(base, fields);
+      const auto [place, fresh] =
+          seen.emplace(fmt::format("{} {}", base.op->name(), fields_text(problem)), selection.problems.size());
+      if (fresh) selection.problems.push_back({base.op, std::move(problem), {}});
+      if (!base.origin.empty()) add_unique(selection.problems[place->second].origins, base.origin);
+    });
+  }
+  for (const Choice& choice : choices) add_unique(selection.named_fields, choice.field);
+  return selection;
+}
+
+std::vector<std::string> fields_worth_showing(const Selection& selection) {
+  std::vector<std::string> shown;
+  std::map<const Operator*, FieldMap> defaults;
+  for (const SelectedProblem& selected : selection.problems) {
+    FieldMap& usual = defaults.try_emplace(selected.op).first->second;
+    if (usual.empty()) usual = selected.op->complete({});
+    for (const auto& [name, value] : selected.problem) {
+      if (find_field(usual, name) != value) add_unique(shown, name);
+    }
+  }
+  for (const std::string& name : selection.named_fields) add_unique(shown, name);
+  return shown;
+}
+
+std::string short_problem(const FieldMap& problem, std::span<const std::string> shown) {
+  FieldMap fields;
+  for (const auto& [name, value] : problem) {
+    if (std::find(shown.begin(), shown.end(), name) != shown.end()) fields.emplace_back(name, value);
+  }
+  return fields.empty() ? "(all defaults)" : fields_text(fields);
+}
+
+}  // namespace gdnjit::tool
