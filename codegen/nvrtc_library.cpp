@@ -110,6 +110,13 @@ bool resolve(void* handle, const char* symbol, Function*& function) {
   return function != nullptr;
 }
 
+// The file behind `path`, which may be a bare name that the loader found anywhere.
+fs::path file_of(const NvrtcTable& table, const fs::path& path) {
+  Dl_info info{};
+  const bool known = dladdr(reinterpret_cast<const void*>(table.version), &info) != 0 && info.dli_fname != nullptr;
+  return known ? fs::path(info.dli_fname) : path;
+}
+
 // Returns what is wrong with the library at `path`, or "" with `table` filled.
 std::string open_table(const fs::path& path, NvrtcTable& table) {
   if (path.has_parent_path()) preload_builtins(path);
@@ -180,7 +187,7 @@ NvrtcLibrary NvrtcLibrary::open(const SearchPaths& paths) {
   for (const fs::path& path : locate_nvrtc(paths)) {
     NvrtcTable table;
     const std::string reason = open_table(path, table);
-    if (reason.empty()) return NvrtcLibrary(table, path);
+    if (reason.empty()) return NvrtcLibrary(table, file_of(table, path));
     tried += fmt::format("\n  {}: {}", path.string(), reason);
   }
   if (tried.empty()) tried = "\n  nothing found";

@@ -60,7 +60,7 @@ class NvrtcLibrary {
   NvrtcLibrary(const NvrtcTable& table, std::filesystem::path path);
 
   const NvrtcTable& functions() const { return table_; }
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const { return path_; }  // the file, also if it was opened by a bare name
   int major() const { return major_; }
   int minor() const { return minor_; }
 

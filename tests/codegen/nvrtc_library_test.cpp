@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/codegen/nvrtc_fixture.h"
 #include "tests/codegen/temporary_folder.h"
 #include "tests/support/error_of.h"
 
@@ -96,6 +97,13 @@ TEST_CASE_FIXTURE(Tree, "files that are no library are skipped, and the error li
   const Error named = error_of([&] { NvrtcLibrary::open(search); });
   CHECK(named.code() == ErrorCode::nvrtc_missing);
   CHECK(says(named, "'" + search.library.string() + "', the place asked for"));
+}
+
+TEST_CASE("an opened library knows its file and version") {
+  const NvrtcLibrary library = machine_nvrtc();
+  CHECK(library.path().is_absolute());
+  CHECK(std::filesystem::exists(library.path()));
+  CHECK(library.major() >= kOldestNvrtcMajor);
 }
 
 TEST_CASE_FIXTURE(Tree, "a library without NVRTC's functions is refused") {
