@@ -155,6 +155,19 @@ TEST_CASE_FIXTURE(Healthy,
   CHECK(fake.live_objects() == "1 context");
 }
 
+TEST_CASE_FIXTURE(Healthy, "host memory is free when a copy returns, on every stream") {
+  const Stream own = device->create_stream();
+  for (const Stream stream : {Stream{nullptr}, own}) {
+    const DeviceBuffer buffer(*device, 4, "data");
+    std::array<char, 4> host{1, 2, 3, 4};
+    device->copy_in(buffer.data(), host.data(), 4, stream);
+    host.fill(0);
+    device->copy_out(host.data(), buffer.data(), 4, stream);
+    CHECK(host == std::array<char, 4>{1, 2, 3, 4});
+  }
+  device->destroy_stream(own);
+}
+
 TEST_CASE_FIXTURE(Healthy, "an empty buffer is allocated, and empty copies do nothing") {
   const DeviceBuffer buffer(*device, 0, "empty");
   CHECK(buffer.data() != nullptr);

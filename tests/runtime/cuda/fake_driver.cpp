@@ -46,6 +46,7 @@ void FakeDriver::reset() {
   calls_.clear();
   objects_.clear();
   capturing_.clear();
+  pending_.clear();
   misuses_.clear();
   launches_.clear();
   event_times_.clear();
@@ -72,7 +73,19 @@ Result FakeDriver::enter(const char* symbol) {
 Result FakeDriver::enter_in_context(const char* symbol) {
   const Result result = enter(symbol);
   if (result != kSuccess || current_ == primary_context()) return result;
+  if (failed_) return kInvalidContext;  // the injected failure may be the reason
   return misuse(std::string(symbol) + ": the context is not current", kInvalidContext);
+}
+
+void FakeDriver::later(StreamHandle stream, std::function<void()> work) {
+  const std::lock_guard guard(mutex_);
+  pending_[stream].push_back(std::move(work));
+}
+
+void FakeDriver::run_pending(StreamHandle stream) {
+  const std::lock_guard guard(mutex_);
+  for (const auto& work : pending_[stream]) work();
+  pending_.erase(stream);
 }
 
 Result FakeDriver::misuse(const std::string& what, Result result) {

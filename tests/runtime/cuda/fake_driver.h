@@ -1,8 +1,10 @@
 // A CUDA driver in memory: it keeps the books a real one keeps, and fails where a test says so. One per process, as the
-// real one, because the table holds plain functions. Thread-safe. Device memory is host memory; kernels do nothing.
+// real one, because the table holds plain functions. Thread-safe. Device memory is host memory; copies happen when
+// their stream is waited for; kernels do nothing.
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -80,6 +82,8 @@ class FakeDriver {
   Result enter(const char* symbol);             // counts the call; the injected failure or success
   Result enter_in_context(const char* symbol);  // and checks that our context is current
   Result misuse(const std::string& what, Result result);
+  void later(StreamHandle stream, std::function<void()> work);  // at the stream's next synchronisation
+  void run_pending(StreamHandle stream);
   const void* make_object(const char* kind);
   template <typename Raw>
   Raw make(const char* kind) {
@@ -97,6 +101,7 @@ class FakeDriver {
   std::map<std::string, int> calls_;
   std::map<std::string, std::map<const void*, std::vector<std::byte>>> objects_;  // by kind: handle -> its bytes
   std::set<const void*> capturing_;
+  std::map<StreamHandle, std::vector<std::function<void()>>> pending_;
   std::vector<std::string> misuses_;
   std::vector<FakeLaunch> launches_;
   std::map<const void*, int> event_times_;  // milliseconds; -1 before the event is recorded

@@ -125,21 +125,21 @@ struct FakeFunctions {
 
   static Result mem_free(DevicePointer memory) { return end("cuMemFree", kMemoryKind, memory); }
 
-  static Result memcpy_htod_async(DevicePointer to, const void* from, std::size_t bytes, StreamHandle) {
+  static Result memcpy_htod_async(DevicePointer to, const void* from, std::size_t bytes, StreamHandle stream) {
     if (const Result result = fake().enter_in_context("cuMemcpyHtoDAsync"); result != kSuccess) return result;
-    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    fake().later(stream, [=] { std::memcpy(reinterpret_cast<void*>(to), from, bytes); });
     return kSuccess;
   }
 
-  static Result memcpy_dtoh_async(void* to, DevicePointer from, std::size_t bytes, StreamHandle) {
+  static Result memcpy_dtoh_async(void* to, DevicePointer from, std::size_t bytes, StreamHandle stream) {
     if (const Result result = fake().enter_in_context("cuMemcpyDtoHAsync"); result != kSuccess) return result;
-    std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+    fake().later(stream, [=] { std::memcpy(to, reinterpret_cast<const void*>(from), bytes); });
     return kSuccess;
   }
 
-  static Result memset_d8_async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle) {
+  static Result memset_d8_async(DevicePointer to, unsigned char value, std::size_t bytes, StreamHandle stream) {
     if (const Result result = fake().enter_in_context("cuMemsetD8Async"); result != kSuccess) return result;
-    std::memset(reinterpret_cast<void*>(to), value, bytes);
+    fake().later(stream, [=] { std::memset(reinterpret_cast<void*>(to), value, bytes); });
     return kSuccess;
   }
 
@@ -148,7 +148,11 @@ struct FakeFunctions {
 
   static Result stream_synchronize(StreamHandle stream) {
     const Guard guard(fake().mutex_);
-    if (const Result result = fake().enter_in_context("cuStreamSynchronize"); result != kSuccess) return result;
+    if (const Result result = fake().enter_in_context("cuStreamSynchronize"); result != kSuccess) {
+      fake().pending_.erase(stream);
+      return result;
+    }
+    fake().run_pending(stream);
     return known_stream("cuStreamSynchronize", stream);
   }
 
@@ -220,7 +224,7 @@ struct FakeFunctions {
     if (code == nullptr) return fake().misuse("cuLibraryLoadData: no code", kInvalidImage);
     return begin("cuLibraryLoadData", kLibraryKind, library);
   }
-  static Result library_unload(LibraryRaw library) { return end("cuLibraryUnload", kLibraryKind, library); }
+  static Result library_unload(LibraryRaw library) { return end("cuLibraryUnload", kLibraryKind, library, false); }
 
   static Result library_get_kernel(KernelRaw* kernel, LibraryRaw library, const char* name) {
     const Guard guard(fake().mutex_);
@@ -293,11 +297,11 @@ struct FakeFunctions {
   }
 
   template <typename Raw>
-  static Result end(const char* symbol, const char* kind, Raw object) {
+  static Result end(const char* symbol, const char* kind, Raw object, bool needs_context = true) {
     const Guard guard(fake().mutex_);
     if (!fake().destroy(kind, reinterpret_cast<const void*>(object)))
       return fake().misuse(std::string(symbol) + ": not a live " + kind, kInvalidHandle);
-    return fake().enter(symbol);
+    return needs_context ? fake().enter_in_context(symbol) : fake().enter(symbol);
   }
 
   static Result known_stream(const std::string& symbol, StreamHandle stream) {
