@@ -1,0 +1,197 @@
+#include "runtime/emulator/decode/decoder.h"
+
+namespace gdnjit::emulator {
+namespace {
+
+Class arithmetic_class(Type type) { return is_float(type) ? Class::float_arithmetic : Class::integer_arithmetic; }
+
+}  // namespace
+
+// d, a, b of one type.
+void Decoder::binary_same(Opcode op, Type type, Class counted) {
+  expect_operands(3, 3);
+  key_.type = type;
+  use(inst_.a, source(operand(1), type));
+  use(inst_.b, source(operand(2), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(op, counted);
+}
+
+void Decoder::add_sub() {
+  const bool is_add = statement_->opcode.front() == "add";
+  const Type type = need_type();
+  key_.round = take_round();
+  key_.ftz = take("ftz");
+  key_.sat = take("sat");
+  binary_same(is_add ? Opcode::add : Opcode::sub, type, arithmetic_class(type));
+}
+
+void Decoder::mul() {
+  const Type type = need_type();
+  if (is_float(type)) {
+    key_.round = take_round();
+    key_.ftz = take("ftz");
+    key_.sat = take("sat");
+    return binary_same(Opcode::mul, type, Class::float_arithmetic);
+  }
+  if (take("wide")) {
+    expect_operands(3, 3);
+    key_.type = type;
+    use(inst_.a, source(operand(1), type));
+    use(inst_.b, source(operand(2), type));
+    if (type_bytes(type) == 8) unsupported("mul.wide of 64-bit values");
+    inst_.dst = destination(operand(0), type_bytes(type) == 4 ? Type::b64 : Type::b32);
+    mark(inst_.dst);
+    return finish(Opcode::mul_wide, Class::integer_arithmetic);
+  }
+  if (take("hi")) return binary_same(Opcode::mul_hi, type, Class::integer_arithmetic);
+  if (!take("lo")) malformed("mul of integers needs .lo, .hi or .wide");
+  binary_same(Opcode::mul, type, Class::integer_arithmetic);
+}
+
+void Decoder::mad() {
+  const Type type = need_type();
+  if (is_float(type)) {
+    key_.type = type;
+    return fma();
+  }
+  Opcode op = Opcode::mad;
+  Type result = type;
+  if (take("wide")) {
+    if (type_bytes(type) == 8) unsupported("mad.wide of 64-bit values");
+    op = Opcode::mad_wide;
+    result = type_bytes(type) == 4 ? Type::b64 : Type::b32;
+  } else if (take("hi")) {
+    op = Opcode::mad_hi;
+    key_.sat = take("sat");
+  } else if (!take("lo")) {
+    malformed("mad of integers needs .lo, .hi or .wide");
+  }
+  expect_operands(4, 4);
+  key_.type = type;
+  use(inst_.a, source(operand(1), type));
+  use(inst_.b, source(operand(2), type));
+  use(inst_.c, source(operand(3), result));
+  inst_.dst = destination(operand(0), result);
+  mark(inst_.dst);
+  finish(op, Class::integer_arithmetic);
+}
+
+// fma, and mad of floating-point types, which has been fma since sm_20.
+void Decoder::fma() {
+  const Type type = key_.type == Type::none ? need_type() : key_.type;
+  key_.type = type;
+  key_.round = take_round();
+  if (key_.round == Round::none) malformed("a rounding mode is needed");
+  key_.ftz = take("ftz");
+  key_.sat = take("sat");
+  expect_operands(4, 4);
+  use(inst_.a, source(operand(1), type));
+  use(inst_.b, source(operand(2), type));
+  use(inst_.c, source(operand(3), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(Opcode::fma, Class::float_arithmetic);
+}
+
+void Decoder::div() {
+  const Type type = need_type();
+  if (!is_float(type)) return binary_same(Opcode::div, type, Class::integer_arithmetic);
+  Opcode op = Opcode::div;
+  if (take("approx")) {
+    op = Opcode::div_approx;
+  } else if (take("full")) {
+    op = Opcode::div_full;
+  } else {
+    key_.round = take_round();
+    if (key_.round == Round::none) malformed("a rounding mode, .approx or .full is needed");
+  }
+  key_.ftz = take("ftz");
+  binary_same(op, type, Class::float_arithmetic);
+}
+
+void Decoder::rem() { binary_same(Opcode::rem, need_type(), Class::integer_arithmetic); }
+
+void Decoder::min_max() {
+  const bool is_min = statement_->opcode.front() == "min";
+  const Type type = need_type();
+  key_.ftz = take("ftz");
+  key_.nan = take("NaN");
+  if (!is_float(type) && (key_.ftz || key_.nan)) unsupported("integer min and max have no such modifier");
+  if (operand_count() == 4) unsupported("min and max of three operands");
+  binary_same(is_min ? Opcode::min : Opcode::max, type, arithmetic_class(type));
+}
+
+void Decoder::abs_neg() {
+  const Opcode op = statement_->opcode.front() == "abs" ? Opcode::abs : Opcode::neg;
+  const Type type = need_type();
+  key_.ftz = take("ftz");
+  unary_bits(op, type, type);
+}
+
+void Decoder::copysign() { binary_same(Opcode::copysign, need_type(), Class::float_arithmetic); }
+
+void Decoder::square_root() {
+  const Type type = need_type();
+  const bool approximate = take("approx");
+  if (!approximate) {
+    key_.round = take_round();
+    if (key_.round == Round::none) malformed("a rounding mode or .approx is needed");
+  }
+  key_.ftz = take("ftz");
+  key_.type = type;
+  expect_operands(2, 2);
+  use(inst_.a, source(operand(1), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(approximate ? Opcode::sqrt_approx : Opcode::sqrt, Class::special_function);
+}
+
+void Decoder::reciprocal() {
+  const Type type = need_type();
+  const bool approximate = take("approx");
+  if (!approximate) {
+    key_.round = take_round();
+    if (key_.round == Round::none) malformed("a rounding mode or .approx is needed");
+  }
+  key_.ftz = take("ftz");
+  key_.type = type;
+  expect_operands(2, 2);
+  use(inst_.a, source(operand(1), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(approximate ? Opcode::rcp_approx : Opcode::rcp, Class::special_function);
+}
+
+void Decoder::rsqrt() { approximate(); }
+
+// f(a) that exists only as .approx.
+void Decoder::approximate() {
+  static const std::unordered_map<std::string_view, Opcode> kOps{
+      {"rsqrt", Opcode::rsqrt_approx}, {"ex2", Opcode::ex2}, {"lg2", Opcode::lg2},
+      {"sin", Opcode::sin},            {"cos", Opcode::cos}, {"tanh", Opcode::tanh}};
+  const Type type = need_type();
+  if (!take("approx")) malformed("'.approx' is needed");
+  key_.ftz = take("ftz");
+  key_.type = type;
+  expect_operands(2, 2);
+  use(inst_.a, source(operand(1), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(kOps.at(statement_->opcode.front()), Class::special_function);
+}
+
+void Decoder::sad() {
+  const Type type = need_type();
+  key_.type = type;
+  expect_operands(4, 4);
+  use(inst_.a, source(operand(1), type));
+  use(inst_.b, source(operand(2), type));
+  use(inst_.c, source(operand(3), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(Opcode::sad, Class::integer_arithmetic);
+}
+
+}  // namespace gdnjit::emulator

@@ -1,0 +1,409 @@
+#include "runtime/emulator/decode/decoder.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace gdnjit::emulator {
+namespace {
+
+constexpr std::uint32_t kNotLaidOut = ~0U;
+constexpr std::uint64_t kMaxSharedBytes = 1U << 20;
+constexpr std::uint64_t kMaxLocalBytes = 512U << 10;
+
+std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+
+}  // namespace
+
+// ---- the statement at hand
+
+void Decoder::raise(ErrorCode code, const std::string& what) const {
+  const std::size_t line = static_cast<std::size_t>(statement_ != nullptr ? statement_->line : kernel_.line);
+  std::string text;
+  if (line >= 1 && line <= program_.line_starts.size()) {
+    const std::size_t begin = program_.line_starts[line - 1];
+    text = program_.text.substr(begin, program_.text.find('\n', begin) - begin);
+    text.erase(0, text.find_first_not_of(" \t"));
+  }
+  fail(code, "loading kernel '{}' into the emulator: PTX line {}: {}\n  {}", kernel_.name, line, what, text);
+}
+
+bool Decoder::take(std::string_view modifier) {
+  const auto found = std::find(modifiers_.begin(), modifiers_.end(), modifier);
+  if (found == modifiers_.end()) return false;
+  modifiers_.erase(found);
+  return true;
+}
+
+std::optional<Type> Decoder::take_type() {
+  for (auto place = modifiers_.begin(); place != modifiers_.end(); ++place) {
+    if (const auto type = find_type(*place)) {
+      modifiers_.erase(place);
+      return type;
+    }
+  }
+  return std::nullopt;
+}
+
+Type Decoder::need_type() {
+  const auto type = take_type();
+  if (!type) unsupported("no type that the emulator knows");
+  return *type;
+}
+
+Round Decoder::take_round() {
+  if (take("rn")) return Round::rn;
+  if (take("rz")) return Round::rz;
+  if (take("rm")) return Round::rm;
+  if (take("rp")) return Round::rp;
+  return Round::none;
+}
+
+Round Decoder::take_any_round() {
+  if (take("rni")) return Round::rni;
+  if (take("rzi")) return Round::rzi;
+  if (take("rmi")) return Round::rmi;
+  if (take("rpi")) return Round::rpi;
+  if (take("rna")) return Round::rna;
+  return take_round();
+}
+
+Space Decoder::take_space() {
+  if (take("global")) return Space::global;
+  if (take("shared") || take("shared::cta")) return Space::shared;
+  if (take("local")) return Space::local;
+  if (take("const")) return Space::constant;
+  if (take("param") || take("param::entry")) return Space::param;
+  return Space::generic;
+}
+
+// Hints change speed on a GPU and nothing here.
+void Decoder::take_cache_hints() {
+  for (const char* hint : {"nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first",
+                           "L1::evict_last", "L1::no_allocate", "L2::evict_normal", "L2::evict_first", "L2::evict_last",
+                           "L2::64B", "L2::128B", "L2::256B"}) {
+    take(hint);
+  }
+}
+
+// The emulator's memory is sequentially consistent, which satisfies every ordering.
+void Decoder::take_ordering() {
+  for (const char* word : {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "cta", "cluster", "gpu", "sys", "mmio"}) take(word);
+}
+
+const Operand& Decoder::operand(std::size_t index) const {
+  if (index >= statement_->operands.size()) malformed("too few operands");
+  return statement_->operands[index];
+}
+
+void Decoder::expect_operands(std::size_t least, std::size_t most) {
+  const std::size_t count = statement_->operands.size();
+  if (count < least || count > most) malformed("{} operands; expected {}", count, least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
+}
+
+// ---- operands to slots
+
+Slot Decoder::register_slot(std::uint32_t index) {
+  Slot& slot = registers_[index];
+  const Register& reg = kernel_.registers[index];
+  if (slot.id == kConstantId) {
+    if (program_.ids >= 0xffffU) unsupported("more than 65000 registers in use");
+    slot.id = static_cast<std::uint16_t>(program_.ids++);
+    program_.id_names.push_back(reg.name);
+    if (reg.type == Type::pred) {
+      slot.offset = slot.id;
+    } else {
+      slot.offset = program_.lane_bytes;
+      program_.lane_bytes += kLanes * (type_bytes(reg.type) == 8 ? 8U : 4U);
+    }
+  }
+  return slot;
+}
+
+int Decoder::register_bytes(const Operand& operand) const {
+  const Type type = kernel_.registers[operand.reg].type;
+  return type == Type::pred ? 0 : type_bytes(type) == 8 ? 8 : 4;
+}
+
+Slot Decoder::constant(std::uint64_t value, bool wide) {
+  if (!wide) value &= 0xffffffffU;
+  const auto [place, is_new] = constants_.try_emplace({value, wide}, program_.lane_bytes);
+  if (is_new) {
+    program_.constants.push_back({program_.lane_bytes, wide, value});
+    program_.lane_bytes += kLanes * (wide ? 8U : 4U);
+  }
+  return {place->second, kConstantId};
+}
+
+Slot Decoder::special(std::string_view name, int bytes) {
+  static const std::unordered_map<std::string_view, Special> kSpecials{
+      {"%tid.x", Special::tid_x}, {"%tid.y", Special::tid_y}, {"%tid.z", Special::tid_z},
+      {"%ntid.x", Special::ntid_x}, {"%ntid.y", Special::ntid_y}, {"%ntid.z", Special::ntid_z},
+      {"%ctaid.x", Special::ctaid_x}, {"%ctaid.y", Special::ctaid_y}, {"%ctaid.z", Special::ctaid_z},
+      {"%nctaid.x", Special::nctaid_x}, {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
+      {"%laneid", Special::laneid}, {"%warpid", Special::warpid}, {"%nwarpid", Special::nwarpid},
+      {"%smid", Special::smid}, {"%nsmid", Special::nsmid},
+      {"%lanemask_eq", Special::lanemask_eq}, {"%lanemask_le", Special::lanemask_le}, {"%lanemask_lt", Special::lanemask_lt},
+      {"%lanemask_ge", Special::lanemask_ge}, {"%lanemask_gt", Special::lanemask_gt},
+      {"%dynamic_smem_size", Special::dynamic_smem_size}, {"%total_smem_size", Special::total_smem_size}};
+  const auto found = kSpecials.find(name);
+  if (found == kSpecials.end()) unsupported("the emulator does not know '{}'", name);
+  const auto [place, is_new] = specials_.try_emplace(fmt::format("{}/{}", name, bytes), program_.lane_bytes);
+  if (is_new) {
+    program_.specials.push_back({program_.lane_bytes, bytes == 8, found->second});
+    program_.lane_bytes += kLanes * (bytes == 8 ? 8U : 4U);
+  }
+  return {static_cast<std::uint32_t>(place->second), kConstantId};
+}
+
+std::optional<std::uint64_t> Decoder::symbol_value(std::string_view name) const {
+  if (const auto found = local_symbols_.find(name); found != local_symbols_.end()) return found->second;
+  if (const auto found = symbols_.global.find(name); found != symbols_.global.end()) return found->second;
+  return std::nullopt;
+}
+
+Slot Decoder::symbol_address(const Operand& operand, int bytes) {
+  const auto value = symbol_value(operand.name);
+  if (!value) return special(operand.name, bytes);
+  return constant(*value + operand.value, bytes == 8);
+}
+
+Slot Decoder::source_any(const Operand& operand, int bytes) {
+  switch (operand.kind) {
+    case Operand::Kind::reg: {
+      const int size = type_bytes(kernel_.registers[operand.reg].type);
+      if (operand.negated) malformed("'!' before the register '{}', which is no predicate", operand.name);
+      if (size != bytes) malformed("the register '{}' has {} bytes where {} are needed", operand.name, size, bytes);
+      return register_slot(operand.reg);
+    }
+    case Operand::Kind::integer: return constant(operand.value, bytes == 8);
+    case Operand::Kind::symbol: return symbol_address(operand, bytes);
+    case Operand::Kind::real32:
+      if (bytes == 4) return constant(operand.value, false);
+      if (bytes == 8) return constant(std::bit_cast<std::uint64_t>(static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(operand.value)))), true);
+      malformed("a 32-bit literal where {} bytes are needed", bytes);
+    case Operand::Kind::real64:
+      if (bytes == 8) return constant(operand.value, true);
+      if (bytes == 4) return constant(std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(operand.value))), false);
+      malformed("a 64-bit literal where {} bytes are needed", bytes);
+    default: malformed("an operand of a form that this instruction does not take");
+  }
+}
+
+Slot Decoder::source(const Operand& operand, Type type) {
+  if (is_float(type) && operand.kind == Operand::Kind::integer) malformed("an integer literal where a floating-point value is needed");
+  return source_any(operand, type_bytes(type));
+}
+
+Slot Decoder::predicate(const Operand& operand, bool* negated) {
+  if (operand.kind == Operand::Kind::integer && negated != nullptr) {
+    // true and false as literals
+    *negated = false;
+    const std::uint16_t id = operand.value != 0 ? kConstantId : kFalseId;
+    return {id, id};
+  }
+  if (operand.kind != Operand::Kind::reg || kernel_.registers[operand.reg].type != Type::pred) malformed("a predicate register is needed");
+  if (negated != nullptr) {
+    *negated = operand.negated;
+  } else if (operand.negated) {
+    malformed("'!' is not possible here");
+  }
+  return register_slot(operand.reg);
+}
+
+Slot Decoder::destination(const Operand& operand, Type type) {
+  if (operand.kind == Operand::Kind::sink) return scratch(type);
+  if (operand.kind != Operand::Kind::reg || operand.negated) malformed("a register is needed as the destination");
+  const Type actual = kernel_.registers[operand.reg].type;
+  if (type == Type::pred ? actual != Type::pred : type_bytes(actual) != type_bytes(type)) {
+    malformed("the register '{}' is {} where {} is needed", operand.name, type_name(actual), type_name(type));
+  }
+  return register_slot(operand.reg);
+}
+
+// What '_' writes to: a register that nobody reads.
+Slot Decoder::scratch(Type type) {
+  if (type == Type::pred) {
+    if (scratch_predicate_ == kConstantId) {
+      scratch_predicate_ = static_cast<std::uint16_t>(program_.ids++);
+      program_.id_names.emplace_back("_");
+    }
+    return {scratch_predicate_, scratch_predicate_};
+  }
+  if (scratch_offset_ == 0) {
+    scratch_offset_ = program_.lane_bytes;
+    program_.lane_bytes += kLanes * 8U;
+  }
+  return {scratch_offset_, kConstantId};
+}
+
+// [register + offset], [symbol + offset] or [number].
+void Decoder::address(const Operand& operand, Space space) {
+  if (operand.kind != Operand::Kind::address) malformed("an address in brackets is needed");
+  const Operand& base = operand.items[0];
+  inst_.immediate = static_cast<std::int64_t>(operand.value);
+  key_.wide_address = true;
+  if (base.kind == Operand::Kind::reg) {
+    const int bytes = type_bytes(kernel_.registers[base.reg].type);
+    if (bytes != 8 && !(bytes == 4 && (space == Space::shared || space == Space::local || space == Space::param))) {
+      malformed("the address register '{}' has {} bytes", base.name, bytes);
+    }
+    key_.wide_address = bytes == 8;
+    use(inst_.a, register_slot(base.reg));
+  } else if (base.kind == Operand::Kind::integer) {
+    inst_.a = constant(base.value, true);
+  } else {
+    const auto value = symbol_value(base.name);
+    if (!value) malformed("'{}' is neither a register nor a variable", base.name);
+    inst_.a = constant(*value, true);
+  }
+}
+
+void Decoder::check(Slot slot) {
+  if (slot.id == kConstantId) return;
+  if (checks_ < 4) {
+    inst_.checked[checks_++] = slot.id;
+    return;
+  }
+  unsupported("too many operands to check");
+}
+
+std::uint32_t Decoder::add_operands(std::span<const Slot> slots) {
+  const auto first = static_cast<std::uint32_t>(program_.operands.size());
+  program_.operands.insert(program_.operands.end(), slots.begin(), slots.end());
+  return first;
+}
+
+std::uint32_t Decoder::branch_target(std::string_view label, int scope) const {
+  for (; scope >= 0; scope = kernel_.scope_parent[static_cast<std::size_t>(scope)]) {
+    if (const auto found = labels_.find({scope, label}); found != labels_.end()) return found->second;
+  }
+  malformed("there is no label '{}'", label);
+}
+
+void Decoder::finish(Opcode op, Class counted) {
+  if (!modifiers_.empty()) unsupported("the emulator does not know '.{}' of '{}'", modifiers_.front(), statement_->opcode.front());
+  key_.op = op;
+  inst_.counted = counted;
+  inst_.critical = op >= Opcode::ld && op != Opcode::prefetch;
+  inst_.run = set_.find(key_);
+  if (inst_.run == nullptr) unsupported("the emulator does not execute this form of '{}'", statement_->opcode.front());
+  if (statement_->guarded) {
+    Operand guard;
+    guard.kind = Operand::Kind::reg;
+    guard.reg = statement_->guard;
+    inst_.guard = predicate(guard, nullptr).id;
+    inst_.guard_flip = statement_->guard_negated ? ~0U : 0U;
+  }
+  inst_.index = static_cast<std::uint32_t>(program_.instructions.size());
+  program_.instructions.push_back(inst_);
+  program_.places.push_back({statement_->line, statement_->place});
+}
+
+// ---- layout
+
+void Decoder::lay_out_parameters() {
+  std::uint64_t offset = 0;
+  for (const Variable& parameter : kernel_.parameters) {
+    offset = align_up(offset, parameter.alignment);
+    if (!local_symbols_.emplace(parameter.name, offset).second) malformed("the parameter '{}' is declared twice", parameter.name);
+    offset += parameter.bytes;
+    if (offset > 32764) unsupported("more than 32764 bytes of parameters");
+  }
+  program_.parameter_bytes = static_cast<std::uint32_t>(offset);
+}
+
+// Static shared variables in the order of declaration, the dynamic one behind them.
+void Decoder::lay_out_variables() {
+  std::uint64_t shared = 0;
+  std::uint64_t local = 0;
+  std::vector<const Variable*> dynamic;
+  const auto place = [&](const Variable& variable) {
+    if (variable.is_dynamic) {
+      dynamic.push_back(&variable);
+      return;
+    }
+    std::uint64_t& end = variable.space == Space::local ? local : shared;
+    end = align_up(end, variable.alignment);
+    if (!local_symbols_.emplace(variable.name, end).second) malformed("the variable '{}' is declared twice", variable.name);
+    if (variable.space == Space::shared) program_.shared_variables.push_back({variable.name, end, variable.bytes});
+    end += variable.bytes;
+    if (shared > kMaxSharedBytes || local > kMaxLocalBytes) unsupported("'{}' needs more memory than a GPU has", variable.name);
+  };
+  for (const Variable* variable : symbols_.shared) place(*variable);
+  for (const Variable& variable : kernel_.variables) place(variable);
+  std::uint64_t alignment = 16;
+  for (const Variable* variable : dynamic) alignment = std::max(alignment, variable->alignment);
+  shared = dynamic.empty() ? shared : align_up(shared, alignment);
+  for (const Variable* variable : dynamic) {
+    local_symbols_.emplace(variable->name, shared);
+    program_.shared_variables.push_back({variable->name, shared, kMaxSharedBytes});
+  }
+  program_.static_shared_bytes = static_cast<std::uint32_t>(shared);
+  program_.local_bytes = static_cast<std::uint32_t>(align_up(local, 16));
+}
+
+void Decoder::resolve_labels() {
+  // Statement numbers and instruction numbers agree: every statement becomes one instruction.
+  for (const Label& label : kernel_.labels) {
+    if (!labels_.emplace(std::pair{label.scope, label.name}, label.statement).second) malformed("the label '{}' is defined twice", label.name);
+  }
+}
+
+void Decoder::decode() {
+  program_.name = kernel_.name;
+  program_.id_names = {"true", "false"};
+  registers_.assign(kernel_.registers.size(), Slot{kNotLaidOut, kConstantId});
+  constant(0, true);  // offset 0: what unused operands refer to
+  lay_out_parameters();
+  lay_out_variables();
+  resolve_labels();
+  for (const Statement& statement : kernel_.statements) {
+    statement_ = &statement;
+    modifiers_.assign(statement.opcode.begin() + 1, statement.opcode.end());
+    inst_ = Instruction{};
+    key_ = OpKey{};
+    checks_ = 0;
+    const auto family = families().find(statement.opcode.front());
+    if (family == families().end()) unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
+    (this->*family->second)();
+  }
+  // A body may end without ret; labels may stand behind its last instruction.
+  Statement last;
+  last.opcode = {"ret"};
+  last.line = kernel_.statements.empty() ? kernel_.line : kernel_.statements.back().line;
+  statement_ = &last;
+  modifiers_.clear();
+  inst_ = Instruction{};
+  key_ = OpKey{};
+  ret();
+  statement_ = nullptr;
+  program_.max_threads = kernel_.max_threads != 0 ? std::min(kernel_.max_threads, 1024U) : 1024U;
+  std::copy(std::begin(kernel_.required_block), std::end(kernel_.required_block), std::begin(program_.required_block));
+}
+
+const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families() {
+  static const std::unordered_map<std::string_view, Family> kFamilies{
+      {"add", &Decoder::add_sub}, {"sub", &Decoder::add_sub}, {"mul", &Decoder::mul}, {"mad", &Decoder::mad},
+      {"fma", &Decoder::fma}, {"div", &Decoder::div}, {"rem", &Decoder::rem}, {"min", &Decoder::min_max},
+      {"max", &Decoder::min_max}, {"abs", &Decoder::abs_neg}, {"neg", &Decoder::abs_neg},
+      {"copysign", &Decoder::copysign}, {"sqrt", &Decoder::square_root}, {"rcp", &Decoder::reciprocal},
+      {"rsqrt", &Decoder::rsqrt}, {"ex2", &Decoder::approximate}, {"lg2", &Decoder::approximate},
+      {"sin", &Decoder::approximate}, {"cos", &Decoder::approximate}, {"tanh", &Decoder::approximate},
+      {"sad", &Decoder::sad}, {"and", &Decoder::logic}, {"or", &Decoder::logic}, {"xor", &Decoder::logic},
+      {"not", &Decoder::logic}, {"cnot", &Decoder::logic}, {"shl", &Decoder::shift}, {"shr", &Decoder::shift},
+      {"shf", &Decoder::funnel}, {"lop3", &Decoder::lop3}, {"prmt", &Decoder::prmt}, {"bfe", &Decoder::bfe},
+      {"bfi", &Decoder::bfi}, {"bfind", &Decoder::bfind}, {"clz", &Decoder::count_bits}, {"popc", &Decoder::count_bits},
+      {"brev", &Decoder::count_bits}, {"setp", &Decoder::setp}, {"set", &Decoder::set}, {"selp", &Decoder::selp},
+      {"slct", &Decoder::slct}, {"testp", &Decoder::testp}, {"mov", &Decoder::mov}, {"cvta", &Decoder::cvta},
+      {"isspacep", &Decoder::isspacep}, {"cvt", &Decoder::cvt}, {"ld", &Decoder::ld}, {"ldu", &Decoder::ld},
+      {"st", &Decoder::st}, {"atom", &Decoder::atom}, {"red", &Decoder::atom}, {"prefetch", &Decoder::prefetch},
+      {"prefetchu", &Decoder::prefetch}, {"bra", &Decoder::bra}, {"brx", &Decoder::brx}, {"ret", &Decoder::ret},
+      {"exit", &Decoder::ret}, {"trap", &Decoder::trap}, {"bar", &Decoder::barrier}, {"barrier", &Decoder::barrier},
+      {"shfl", &Decoder::shfl}, {"vote", &Decoder::vote}, {"activemask", &Decoder::activemask},
+      {"match", &Decoder::match}, {"redux", &Decoder::redux}, {"elect", &Decoder::elect},
+      {"membar", &Decoder::no_effect}, {"fence", &Decoder::no_effect}, {"griddepcontrol", &Decoder::no_effect},
+      {"nanosleep", &Decoder::no_effect}};
+  return kFamilies;
+}
+
+}  // namespace gdnjit::emulator

@@ -1,0 +1,174 @@
+// Turns a parsed kernel into a Program. One decoder works on one kernel; the families of instructions are its member
+// functions, each in the file of its family.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "runtime/emulator/exec/handlers.h"
+#include "runtime/emulator/program.h"
+#include "runtime/emulator/ptx/syntax.h"
+#include "runtime/support/check.h"
+
+namespace gdnjit::emulator {
+
+// Where the module's variables are. Global ones have host addresses, shared ones live in the block.
+struct ModuleSymbols {
+  std::unordered_map<std::string_view, std::uint64_t> global;
+  std::vector<const Variable*> shared;
+};
+
+class Decoder {
+ public:
+  Decoder(const KernelText& kernel, const ModuleSymbols& symbols, const ExecutionSet& set, Program& program)
+      : kernel_(kernel), symbols_(symbols), set_(set), program_(program) {}
+
+  // Fills the program. Throws Error(unsupported) for what the emulator does not execute and Error(device_failed)
+  // for what is not PTX; both name the line and its text.
+  void decode();
+
+ private:
+  using Family = void (Decoder::*)();
+  static const std::unordered_map<std::string_view, Family>& families();
+
+  // ---- the statement at hand
+  // Takes a modifier if it is there, anywhere behind the opcode's root.
+  bool take(std::string_view modifier);
+  // Takes the first modifier that names a type.
+  std::optional<Type> take_type();
+  Type need_type();
+  Round take_round();        // rn rz rm rp
+  Round take_any_round();    // also rni rzi rmi rpi rna
+  Space take_space();        // default: generic
+  void take_cache_hints();
+  void take_ordering();
+  std::size_t operand_count() const { return statement_->operands.size(); }
+  const Operand& operand(std::size_t index) const;
+  void expect_operands(std::size_t least, std::size_t most);
+
+  // ---- operands to slots
+  Slot source(const Operand& operand, Type type);             // value of a type's size
+  Slot source_any(const Operand& operand, int bytes);         // of a size
+  Slot predicate(const Operand& operand, bool* negated);      // predicate register
+  Slot destination(const Operand& operand, Type type);        // a register of a type's size, or '_'
+  Slot register_slot(std::uint32_t index);
+  Slot scratch(Type type);
+  Slot constant(std::uint64_t value, bool wide);
+  Slot special(std::string_view name, int bytes);             // tid and its like
+  Slot symbol_address(const Operand& operand, int bytes);
+  void address(const Operand& operand, Space space);          // sets a and immediate, key_.wide_address
+  int register_bytes(const Operand& operand) const;           // 4 (also for 16 bits) or 8; 0 for a predicate
+  std::optional<std::uint64_t> symbol_value(std::string_view name) const;
+
+  void check(Slot slot);                                      // the value is used: it must have been written
+  void mark(Slot slot) { inst_.marked = slot.id; }
+  void use(Slot& field, Slot slot) { field = slot; check(slot); }
+  std::uint32_t add_operands(std::span<const Slot> slots);
+  std::uint32_t branch_target(std::string_view label, int scope) const;
+
+  void finish(Opcode op, Class counted);                      // finds the handler, appends the instruction
+
+  template <typename... Args>
+  [[noreturn]] void malformed(fmt::format_string<Args...> format, Args&&... args) const {
+    raise(ErrorCode::device_failed, fmt::format(format, std::forward<Args>(args)...));
+  }
+  template <typename... Args>
+  [[noreturn]] void unsupported(fmt::format_string<Args...> format, Args&&... args) const {
+    raise(ErrorCode::unsupported, fmt::format(format, std::forward<Args>(args)...));
+  }
+  [[noreturn]] void raise(ErrorCode code, const std::string& what) const;
+
+  // ---- layout
+  void lay_out_parameters();
+  void lay_out_variables();
+  void resolve_labels();
+
+  // ---- arithmetic.cpp
+  void add_sub();
+  void mul();
+  void mad();
+  void fma();
+  void div();
+  void rem();
+  void min_max();
+  void abs_neg();
+  void copysign();
+  void square_root();
+  void reciprocal();
+  void rsqrt();
+  void approximate();
+  void sad();
+  // ---- bits.cpp
+  void logic();
+  void shift();
+  void funnel();
+  void lop3();
+  void prmt();
+  void bfe();
+  void bfi();
+  void bfind();
+  void count_bits();
+  void setp();
+  void set();
+  void selp();
+  void slct();
+  void testp();
+  void comparison(Type& compared, bool& combined);
+  void unary_bits(Opcode op, Type type, Type result);
+  void binary_same(Opcode op, Type type, Class counted);
+  // ---- memory.cpp
+  void mov();
+  void pack();
+  void unpack();
+  void cvta();
+  void isspacep();
+  void ld();
+  void st();
+  void atom();
+  void prefetch();
+  void cvt();
+  void cvt_pack(Type to);
+  // ---- control.cpp
+  void bra();
+  void brx();
+  void ret();
+  void trap();
+  void barrier();
+  void shfl();
+  void vote();
+  void activemask();
+  void match();
+  void redux();
+  void elect();
+  void no_effect();
+
+  const KernelText& kernel_;
+  const ModuleSymbols& symbols_;
+  const ExecutionSet& set_;
+  Program& program_;
+
+  const Statement* statement_ = nullptr;
+  std::vector<std::string_view> modifiers_;  // not taken yet
+  Instruction inst_;
+  OpKey key_;
+  int checks_ = 0;
+  std::uint16_t scratch_predicate_ = kConstantId;
+  std::uint32_t scratch_offset_ = 0;
+
+  std::vector<Slot> registers_;              // by index in kernel_.registers; lane offset ~0: not laid out yet
+  std::map<std::pair<std::uint64_t, bool>, std::uint32_t> constants_;
+  std::unordered_map<std::string, std::uint64_t> specials_;  // "name/bytes" -> offset
+  std::unordered_map<std::string_view, std::uint64_t> local_symbols_;  // parameters, shared and local variables
+  std::map<std::pair<int, std::string_view>, std::uint32_t> labels_;
+};
+
+// Parses and decodes a module. Returns the kernel named `entry`.
+std::shared_ptr<const Program> load_program(std::string_view ptx, std::string_view entry, const ExecutionSet& set);
+
+}  // namespace gdnjit::emulator

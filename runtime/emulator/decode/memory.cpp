@@ -1,0 +1,304 @@
+// Movement: mov, cvta, cvt, ld, st, atomics.
+#include "runtime/emulator/decode/decoder.h"
+
+namespace gdnjit::emulator {
+
+void Decoder::mov() {
+  expect_operands(2, 2);
+  if (operand(1).kind == Operand::Kind::vector) return pack();
+  if (operand(0).kind == Operand::Kind::vector) return unpack();
+  const Type type = need_type();
+  key_.type = type;
+  if (type == Type::pred) {
+    bool negated = false;
+    inst_.a = predicate(operand(1), &negated);
+    if (negated) inst_.flags |= kNegateFirst;
+  } else {
+    const Operand& value = operand(1);
+    if (value.kind == Operand::Kind::symbol && (value.name == "%clock" || value.name == "%clock64" || value.name == "%globaltimer")) {
+      inst_.dst = destination(operand(0), type);
+      mark(inst_.dst);
+      return finish(Opcode::clock, Class::data_movement);
+    }
+    inst_.a = source_any(value, type_bytes(type));
+  }
+  inst_.dst = destination(operand(0), type);
+  finish(Opcode::mov, Class::data_movement);
+}
+
+// mov.b32 d, {a, b}.
+void Decoder::pack() {
+  const Type type = need_type();
+  key_.type = type;
+  const std::vector<Operand>& parts = operand(1).items;
+  const int count = static_cast<int>(parts.size());
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 || type_bytes(type) / count > 4) {
+    unsupported("packing {} values into .{}", count, type_name(type));
+  }
+  const int width = type_bytes(type) / count;
+  std::vector<Slot> slots;
+  for (const Operand& part : parts) slots.push_back(source_any(part, width));
+  inst_.operands = add_operands(slots);
+  inst_.count = static_cast<std::uint8_t>(count);
+  inst_.flags = static_cast<std::uint8_t>(width);
+  inst_.dst = destination(operand(0), type);
+  finish(Opcode::pack, Class::data_movement);
+}
+
+// mov.b32 {a, b}, d.
+void Decoder::unpack() {
+  const Type type = need_type();
+  key_.type = type;
+  const std::vector<Operand>& parts = operand(0).items;
+  const int count = static_cast<int>(parts.size());
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 || type_bytes(type) / count > 4) {
+    unsupported("unpacking .{} into {} values", type_name(type), count);
+  }
+  const int width = type_bytes(type) / count;
+  std::vector<Slot> slots;
+  for (const Operand& part : parts) slots.push_back(destination(part, width == 4 ? Type::b32 : Type::b16));
+  inst_.a = source_any(operand(1), type_bytes(type));
+  inst_.operands = add_operands(slots);
+  inst_.count = static_cast<std::uint8_t>(count);
+  inst_.flags = static_cast<std::uint8_t>(width);
+  finish(Opcode::unpack, Class::data_movement);
+}
+
+void Decoder::cvta() {
+  const bool from_generic = take("to");
+  const Space space = take_space();
+  const Type type = need_type();
+  if (space == Space::generic) malformed("cvta needs a state space");
+  expect_operands(2, 2);
+  inst_.flags = static_cast<std::uint8_t>(space);
+  const int bytes = type_bytes(type);
+  if (bytes != 4 && bytes != 8) malformed("cvta takes .u32 or .u64");
+  use(inst_.a, source_any(operand(1), bytes));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  key_.type = type;
+  key_.wide_address = bytes == 8;
+  key_.wide_register = bytes == 8;
+  finish(from_generic ? Opcode::cvta_from_generic : Opcode::cvta_to_generic, Class::integer_arithmetic);
+}
+
+void Decoder::isspacep() {
+  const Space space = take_space();
+  if (space == Space::generic || space == Space::constant) unsupported("isspacep of this state space");
+  inst_.flags = static_cast<std::uint8_t>(space);
+  expect_operands(2, 2);
+  use(inst_.a, source_any(operand(1), 8));
+  inst_.dst = destination(operand(0), Type::pred);
+  mark(inst_.dst);
+  finish(Opcode::isspacep, Class::control);
+}
+
+namespace {
+
+Class access_class(Space space, bool is_load) {
+  switch (space) {
+    case Space::shared: return is_load ? Class::shared_load : Class::shared_store;
+    case Space::local: return Class::local;
+    case Space::param: return Class::data_movement;
+    default: return is_load ? Class::global_load : Class::global_store;
+  }
+}
+
+}  // namespace
+
+void Decoder::ld() {
+  take_ordering();
+  const Space space = take_space();
+  take_cache_hints();
+  const int count = take("v2") ? 2 : take("v4") ? 4 : take("v8") ? 8 : 1;
+  const Type type = need_type();
+  expect_operands(2, 2);
+  if (type_bytes(type) == 0) malformed("ld of .{}", type_name(type));
+  if (count * type_bytes(type) > (space == Space::global ? 32 : 16)) malformed("an access of more than 16 bytes");
+  std::vector<Operand> single{operand(0)};
+  const bool is_vector = operand(0).kind == Operand::Kind::vector;
+  if (is_vector != (count > 1)) malformed("the destination does not have {} elements", count);
+  const std::vector<Operand>& targets = is_vector ? operand(0).items : single;
+  if (static_cast<int>(targets.size()) != count) malformed("the destination does not have {} elements", count);
+  std::vector<Slot> slots;
+  int register_width = 0;
+  for (const Operand& target : targets) {
+    if (target.kind == Operand::Kind::sink) {
+      slots.push_back(scratch(Type::b64));
+      continue;
+    }
+    if (target.kind != Operand::Kind::reg) malformed("ld needs registers");
+    const int bytes = register_bytes(target);
+    if (type_bytes(kernel_.registers[target.reg].type) < type_bytes(type)) malformed("the register '{}' is too small", target.name);
+    if (register_width != 0 && register_width != bytes) unsupported("registers of different sizes in one vector");
+    register_width = bytes;
+    slots.push_back(register_slot(target.reg));
+  }
+  key_.wide_register = register_width == 8;
+  key_.type = type;
+  key_.space = space;
+  address(operand(1), space);
+  inst_.count = static_cast<std::uint8_t>(count);
+  inst_.dst = slots.front();
+  if (count > 1) inst_.operands = add_operands(slots);
+  finish(Opcode::ld, access_class(space, true));
+}
+
+void Decoder::st() {
+  take_ordering();
+  const Space space = take_space();
+  take_cache_hints();
+  const int count = take("v2") ? 2 : take("v4") ? 4 : take("v8") ? 8 : 1;
+  const Type type = need_type();
+  expect_operands(2, 2);
+  if (space == Space::constant || space == Space::param) malformed("nothing can be stored there");
+  if (type_bytes(type) == 0) malformed("st of .{}", type_name(type));
+  if (count * type_bytes(type) > (space == Space::global ? 32 : 16)) malformed("an access of more than 16 bytes");
+  const bool is_vector = operand(1).kind == Operand::Kind::vector;
+  if (is_vector != (count > 1)) malformed("the source does not have {} elements", count);
+  std::vector<Operand> single{operand(1)};
+  const std::vector<Operand>& sources = is_vector ? operand(1).items : single;
+  if (static_cast<int>(sources.size()) != count) malformed("the source does not have {} elements", count);
+  int register_width = 0;
+  for (const Operand& value : sources) {
+    if (value.kind != Operand::Kind::reg) continue;
+    const int bytes = register_bytes(value);
+    if (type_bytes(kernel_.registers[value.reg].type) < type_bytes(type)) malformed("the register '{}' is too small", value.name);
+    if (register_width != 0 && register_width != bytes) unsupported("registers of different sizes in one vector");
+    register_width = bytes;
+  }
+  if (register_width == 0) register_width = type_bytes(type) == 8 ? 8 : 4;
+  std::vector<Slot> slots;
+  for (const Operand& value : sources) {
+    slots.push_back(value.kind == Operand::Kind::reg ? register_slot(value.reg) : source_any(value, register_width));
+  }
+  key_.wide_register = register_width == 8;
+  key_.type = type;
+  key_.space = space;
+  address(operand(0), space);
+  inst_.count = static_cast<std::uint8_t>(count);
+  inst_.b = slots.front();
+  if (count > 1) inst_.operands = add_operands(slots);
+  finish(Opcode::st, access_class(space, false));
+}
+
+void Decoder::atom() {
+  static constexpr std::pair<std::string_view, AtomicOp> kOps[] = {
+      {"add", AtomicOp::add}, {"min", AtomicOp::min}, {"max", AtomicOp::max}, {"and", AtomicOp::and_}, {"or", AtomicOp::or_},
+      {"xor", AtomicOp::xor_}, {"exch", AtomicOp::exch}, {"cas", AtomicOp::cas}, {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
+  const bool returns = statement_->opcode.front() == "atom";
+  take_ordering();
+  const Space space = take_space();
+  bool found = false;
+  for (const auto& [name, value] : kOps) {
+    if (!found && take(name)) {
+      key_.atomic = value;
+      found = true;
+    }
+  }
+  if (!found) unsupported("no atomic operation that the emulator knows");
+  const Type type = need_type();
+  key_.type = type;
+  key_.space = space;
+  const std::size_t first = returns ? 1 : 0;
+  const std::size_t count = first + (key_.atomic == AtomicOp::cas ? 3 : 2);
+  expect_operands(count, count);
+  address(operand(first), space);
+  use(inst_.b, source_any(operand(first + 1), type_bytes(type)));
+  if (key_.atomic == AtomicOp::cas) use(inst_.c, source_any(operand(first + 2), type_bytes(type)));
+  if (returns && operand(0).kind != Operand::Kind::sink) {
+    inst_.dst = destination(operand(0), type);
+    mark(inst_.dst);
+    inst_.flags = 1;
+  }
+  inst_.count = key_.wide_address ? 1 : 0;
+  finish(Opcode::atom, access_class(space, false));
+}
+
+// A prefetch never faults on a GPU, so its address is not checked either.
+void Decoder::prefetch() {
+  take_space();
+  for (const char* level : {"L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"}) take(level);
+  expect_operands(1, 1);
+  address(operand(0), Space::generic);
+  inst_.checked[0] = kConstantId;
+  finish(Opcode::prefetch, Class::other);
+}
+
+// ---- cvt
+
+namespace {
+
+// The types cvt converts between, apart from the packed forms.
+bool convertible(Type type) {
+  return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64 || type == Type::tf32;
+}
+
+std::int64_t pack_spec(Type to, Type from, Round round, bool ftz, bool sat, bool relu) {
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(to) | static_cast<std::uint64_t>(from) << 8 | static_cast<std::uint64_t>(round) << 16 |
+                                   static_cast<std::uint64_t>(ftz) << 24 | static_cast<std::uint64_t>(sat) << 25 | static_cast<std::uint64_t>(relu) << 26);
+}
+
+bool is_integral(Round round) { return round == Round::rni || round == Round::rzi || round == Round::rmi || round == Round::rpi; }
+
+// What PTX demands of the rounding modifier; a form outside these rules does not exist.
+bool rounding_fits(Type to, Type from, Round round) {
+  if (to == Type::tf32) return from == Type::f32 && round == Round::rna;
+  if (from == Type::tf32 || round == Round::rna) return false;
+  if (!is_float(from) && !is_float(to)) return round == Round::none;
+  if (!is_float(to)) return is_integral(round);
+  if (!is_float(from)) return round != Round::none && !is_integral(round);
+  if (to == from) return round == Round::none || is_integral(round);
+  const bool widens = type_bytes(to) > type_bytes(from);
+  if (widens) return round == Round::none;
+  return round != Round::none && !is_integral(round);
+}
+
+}  // namespace
+
+void Decoder::cvt() {
+  const Type to = need_type();
+  const Type from = need_type();
+  key_.round = take_any_round();
+  key_.ftz = take("ftz");
+  key_.sat = take("sat");
+  key_.relu = take("relu");
+  key_.type = to;
+  key_.source = from;
+  if (to == Type::bf16x2 || to == Type::f16x2) return cvt_pack(to);
+  if (!convertible(to) || !convertible(from)) unsupported("cvt from .{} to .{}", type_name(from), type_name(to));
+  if (!rounding_fits(to, from, key_.round)) unsupported("this rounding of a conversion from .{} to .{}", type_name(from), type_name(to));
+  if (key_.relu && !((to == Type::f16 || to == Type::bf16) && from == Type::f32)) unsupported(".relu of this conversion");
+  expect_operands(2, 2);
+  // Operand registers may be wider than the types: sources are cut, results extended.
+  const auto slot_of = [&](const Operand& value, Type type) {
+    if (value.kind != Operand::Kind::reg) return source(value, type);
+    const int bytes = type_bytes(kernel_.registers[value.reg].type);
+    if (bytes < type_bytes(type)) malformed("the register '{}' is too small for .{}", value.name, type_name(type));
+    if (bytes == 8 && type_bytes(type) < 8 && &value == &operand(1)) unsupported("a 64-bit register as .{}", type_name(type));
+    return register_slot(value.reg);
+  };
+  use(inst_.a, slot_of(operand(1), from));
+  if (operand(0).kind != Operand::Kind::reg) malformed("cvt needs a register as its destination");
+  inst_.dst = slot_of(operand(0), to);
+  mark(inst_.dst);
+  key_.wide_register = register_bytes(operand(0)) == 8;
+  inst_.immediate = pack_spec(to, from, key_.round, key_.ftz, key_.sat, key_.relu);
+  finish(Opcode::cvt, Class::conversion);
+}
+
+// cvt.rn.bf16x2.f32 d, a, b.
+void Decoder::cvt_pack(Type to) {
+  if (key_.source != Type::f32) unsupported("cvt from .{} to .{}", type_name(key_.source), type_name(to));
+  if (key_.round != Round::rn && key_.round != Round::rz) malformed("a rounding mode is needed");
+  if (key_.ftz || key_.sat) unsupported(".ftz or .sat of a packed conversion");
+  expect_operands(3, 3);
+  use(inst_.a, source(operand(1), Type::f32));
+  use(inst_.b, source(operand(2), Type::f32));
+  inst_.dst = destination(operand(0), to);
+  mark(inst_.dst);
+  inst_.immediate = pack_spec(to == Type::bf16x2 ? Type::bf16 : Type::f16, Type::f32, key_.round, false, false, key_.relu);
+  finish(Opcode::cvt_pack, Class::conversion);
+}
+
+}  // namespace gdnjit::emulator

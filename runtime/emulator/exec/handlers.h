@@ -1,0 +1,84 @@
+// The instruction handlers, one set for each instruction set of the host CPU. The decoder describes an instruction by
+// an OpKey; a set answers with the function that executes it, or nullptr if there is none.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "runtime/emulator/exec/warp.h"
+#include "runtime/emulator/types.h"
+
+namespace gdnjit::emulator {
+
+enum class Opcode : std::uint16_t {
+  // arithmetic
+  add, sub, mul, mul_hi, mul_wide, mad, mad_hi, mad_wide, fma, div, div_approx, div_full, rem, min, max, abs, neg, copysign,
+  sqrt, sqrt_approx, rcp, rcp_approx, rsqrt_approx, ex2, lg2, sin, cos, tanh, sad,
+  // bits
+  and_, or_, xor_, not_, cnot, shl, shr, shf_l, shf_r, lop3, prmt, bfe, bfi, bfind, clz, popc, brev,
+  // comparison and selection
+  setp, set, selp, slct, testp,
+  // movement
+  mov, pack, unpack, clock, cvta_to_generic, cvta_from_generic, isspacep,
+  // conversion
+  cvt, cvt_pack,
+  // memory
+  ld, st, atom, prefetch,
+  // warp
+  shfl, vote_all, vote_any, vote_uni, vote_ballot, activemask, match_any, match_all, redux, elect, warp_sync,
+  // control
+  bra, brx, exit, trap, barrier_sync, barrier_arrive, barrier_red, nop,
+};
+
+enum class AtomicOp : std::uint8_t { add, min, max, and_, or_, xor_, exch, cas, inc, dec };
+enum class ShuffleMode : std::uint8_t { up, down, bfly, idx };
+
+struct OpKey {
+  Opcode op = Opcode::nop;
+  Type type = Type::none;       // of the result
+  Type source = Type::none;     // of the first operand, where it differs
+  Round round = Round::none;
+  bool ftz = false;
+  bool sat = false;
+  bool nan = false;             // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
+  bool relu = false;
+  std::uint8_t variant = 0;     // ShuffleMode
+  Space space = Space::generic;
+  Compare compare = Compare::eq;
+  bool wide_register = false;   // the register of an ld, st or cvt has 64 bits
+  bool wide_address = true;     // the address register has 64 bits
+  AtomicOp atomic = AtomicOp::add;
+};
+
+// Instruction::flags of setp: how the comparison combines with predicate c, and whether c is negated.
+inline constexpr std::uint8_t kCombineMask = 3;  // BoolOp
+inline constexpr std::uint8_t kNegateThird = 4;
+inline constexpr std::uint8_t kNegateFirst = 8;
+inline constexpr std::uint8_t kNegateSecond = 16;
+
+// Instruction::flags of barriers, beside kNegateThird. Operands: a the number, b the thread count, c the predicate.
+inline constexpr std::uint8_t kBarrierCounts = 1;   // b is given
+inline constexpr std::uint8_t kBarrierReduces = 2;  // barrier.red; Instruction::count says how
+inline constexpr std::uint8_t kReducePopc = 1;
+inline constexpr std::uint8_t kReduceAnd = 2;
+inline constexpr std::uint8_t kReduceOr = 3;
+
+struct ExecutionSet {
+  std::string_view name;
+  Handler (*find)(const OpKey&);
+  // Runs the warp until it finishes, waits at a barrier, or has issued `quantum` instructions (then: yielded).
+  void (*run_warp)(Warp& warp, std::uint32_t quantum);
+};
+
+// The fastest set this CPU can run.
+const ExecutionSet& execution_set();
+// For tests: every set this CPU can run.
+const ExecutionSet& portable_execution_set();
+
+// Barriers, shared by the sets (exec/barrier.cpp). Each throws a report if the warp may not arrive.
+void arrive_at_barrier(Warp& warp, const Instruction& at, bool waits);
+void reduce_at_barrier(Warp& warp, const Instruction& at);
+// Checks that the lanes named in `members` are here, as every .sync instruction asks.
+void check_members(const Warp& warp, const Instruction& at, int lane, std::uint32_t members);
+
+}  // namespace gdnjit::emulator

@@ -1,0 +1,149 @@
+// Branches, exits, barriers, and the loop that runs a warp.
+#include "runtime/emulator/exec/lanes.h"
+
+namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
+namespace {
+
+// Lanes leave the common path: they wait at their pc. The group with the lowest pc runs, because the places where
+// paths meet again lie behind the paths themselves.
+void park(Warp& warp, std::uint32_t pc, std::uint32_t lanes) {
+  auto place = warp.waiting.begin();
+  while (place != warp.waiting.end() && place->pc > pc) ++place;
+  if (place != warp.waiting.end() && place->pc == pc) {
+    place->lanes |= lanes;
+  } else {
+    warp.waiting.insert(place, {pc, lanes});
+  }
+}
+
+// Makes the lowest group the active one. REQUIRES: every live lane waits.
+void resume_lowest(Warp& warp) {
+  warp.pc = warp.waiting.back().pc;
+  warp.active = warp.waiting.back().lanes;
+  warp.waiting.pop_back();
+  warp.stop_pc = warp.waiting.empty() ? ~0U : warp.waiting.back().pc;
+}
+
+void reconverge(Warp& warp) {
+  park(warp, warp.pc, warp.active);
+  resume_lowest(warp);
+}
+
+void execute_bra(Warp& warp, const Instruction& in) {
+  const std::uint32_t taken = warp.mask;
+  const std::uint32_t stay = warp.active & ~taken;
+  if (stay == 0) {
+    warp.pc = in.target;
+    return;
+  }
+  ++warp.worker->counts.memory.divergent_branches;
+  park(warp, warp.pc, stay);
+  park(warp, in.target, taken);
+  resume_lowest(warp);
+}
+
+// brx.idx: target is the first entry in Program::targets, operand a the index.
+void execute_brx(Warp& warp, const Instruction& in) {
+  const auto* index = warp.values<std::uint32_t>(in.a);
+  const std::uint32_t stay = warp.active & ~warp.mask;
+  std::uint32_t first = 0;
+  bool divergent = stay != 0;
+  for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
+    const int lane = std::countr_zero(rest);
+    if (index[lane] >= in.target_count) fault(warp, in, lane, "branches by index " + std::to_string(index[lane]) + " beyond its table");
+    const std::uint32_t target = warp.program->targets[in.target + index[lane]];
+    if (rest == warp.mask) first = target;
+    divergent = divergent || target != first;
+    park(warp, target, 1U << lane);
+  }
+  if (stay != 0) park(warp, warp.pc, stay);
+  if (divergent) ++warp.worker->counts.memory.divergent_branches;
+  resume_lowest(warp);
+}
+
+void execute_exit(Warp& warp, const Instruction&) {
+  warp.live &= ~warp.mask;
+  warp.active &= ~warp.mask;
+  if (warp.active != 0) return;
+  if (warp.waiting.empty()) {
+    warp.state = WarpState::finished;
+  } else {
+    resume_lowest(warp);
+  }
+}
+
+void execute_trap(Warp& warp, const Instruction& in) { fault(warp, in, std::countr_zero(warp.mask), "executes trap"); }
+void execute_barrier_sync(Warp& warp, const Instruction& in) { arrive_at_barrier(warp, in, true); }
+void execute_barrier_arrive(Warp& warp, const Instruction& in) { arrive_at_barrier(warp, in, false); }
+void execute_barrier_red(Warp& warp, const Instruction& in) { reduce_at_barrier(warp, in); }
+void execute_nop(Warp&, const Instruction&) {}
+
+// Some operand of the instruction is undefined in the lanes of warp.undefined.
+void undefined_operand(Warp& warp, const Instruction& in) {
+  if (!in.critical) return note_undefined(warp, in);
+  for (const std::uint16_t id : in.checked) {
+    const std::uint32_t lanes = warp.mask & ~warp.written[id];
+    if (lanes != 0) fault_undefined(warp, in, lanes, id);
+  }
+}
+
+}  // namespace
+
+Handler find_control(const OpKey& key) {
+  switch (key.op) {
+    case Opcode::bra: return execute_bra;
+    case Opcode::brx: return execute_brx;
+    case Opcode::exit: return execute_exit;
+    case Opcode::trap: return execute_trap;
+    case Opcode::barrier_sync: return execute_barrier_sync;
+    case Opcode::barrier_arrive: return execute_barrier_arrive;
+    case Opcode::barrier_red: return execute_barrier_red;
+    case Opcode::nop: return execute_nop;
+    default: return nullptr;
+  }
+}
+
+Handler find(const OpKey& key) {
+  for (const auto family : {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement, find_memory,
+                            find_atomic, find_collective, find_control}) {
+    if (const Handler handler = family(key)) return handler;
+  }
+  return nullptr;
+}
+
+void run_warp(Warp& warp, std::uint32_t quantum) {
+  const Instruction* const code = warp.program->instructions.data();
+  std::uint64_t* const issued = warp.worker->counts.issued.data();
+  std::uint64_t* const lanes = warp.worker->counts.lanes.data();
+  const std::uint32_t* const written = warp.written;
+  warp.state = WarpState::running;
+  std::uint32_t left = quantum;
+  while (left != 0) {
+    if (warp.pc >= warp.stop_pc) reconverge(warp);
+    const std::uint32_t pc = warp.pc;
+    const Instruction& in = code[pc];
+    std::uint32_t mask = warp.active;
+    if (in.guard != kConstantId) {
+      if ((mask & ~written[in.guard]) != 0) fault_undefined(warp, in, mask & ~written[in.guard], in.guard);
+      mask &= warp.predicates[in.guard] ^ in.guard_flip;
+    }
+    warp.mask = mask;
+    warp.pc = pc + 1;
+    --left;
+    ++issued[pc];
+    lanes[pc] += mask == kAllLanes ? 32U : static_cast<std::uint32_t>(__builtin_popcount(mask));
+    if (mask == 0) continue;
+    const std::uint32_t undefined =
+        mask & ~(written[in.checked[0]] & written[in.checked[1]] & written[in.checked[2]] & written[in.checked[3]]);
+    warp.undefined = undefined;
+    if (undefined != 0) undefined_operand(warp, in);
+    in.run(warp, in);
+    // Id 0 stands for "no result" and stays all ones: instructions without a result are critical or check nothing.
+    warp.written[in.marked] = (warp.written[in.marked] | mask) & ~undefined;
+    if (warp.state != WarpState::running) break;
+  }
+  warp.block->instructions += quantum - left;
+  if (warp.state == WarpState::running) warp.state = WarpState::yielded;
+}
+
+}  // namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA

@@ -1,0 +1,120 @@
+// The state of execution that instruction handlers work on: a warp of 32 lanes, its block, its launch.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "runtime/counters.h"
+#include "runtime/emulator/memory/ranges.h"
+#include "runtime/emulator/memory/shadow.h"
+#include "runtime/emulator/program.h"
+
+namespace gdnjit::emulator {
+
+struct Block;
+struct Worker;
+
+enum class WarpState : std::uint8_t { running, at_barrier, yielded, finished };
+
+// Lanes that left the common path wait here at their pc until the rest gets there.
+struct LaneGroup {
+  std::uint32_t pc = 0;
+  std::uint32_t lanes = 0;
+};
+
+struct Warp {
+  std::byte* lanes = nullptr;           // the register file, structure of arrays: 32 values a register
+  std::uint32_t* written = nullptr;     // by id: lanes that hold a value
+  std::uint32_t* predicates = nullptr;  // by id: lanes where the predicate is true
+
+  std::uint32_t mask = 0;     // lanes that execute the current instruction
+  std::uint32_t undefined = 0;  // those of them whose operands are undefined
+  std::uint32_t active = 0;   // lanes at pc
+  std::uint32_t live = 0;     // lanes that have not exited
+  std::uint32_t pc = 0;
+  std::uint32_t stop_pc = ~0U;  // the lowest pc where other lanes wait
+  WarpState state = WarpState::finished;
+  std::uint32_t number = 0;   // in the block
+  std::uint32_t first_thread = 0;
+  std::uint32_t threads = 0;  // lanes that exist, as a mask
+  std::uint32_t barrier = 0;  // waited for
+  Block* block = nullptr;
+  Worker* worker = nullptr;
+  const Program* program = nullptr;
+  std::vector<LaneGroup> waiting;  // other lanes, highest pc first
+  // By id: the instruction, plus one, that first made this register undefined by using an unwritten one.
+  std::vector<std::uint32_t> origin;
+
+  template <typename T>
+  T* values(Slot slot) {
+    return reinterpret_cast<T*>(lanes + slot.offset);
+  }
+};
+
+// Counts of one worker thread; summed at the end of a launch.
+struct Counts {
+  std::vector<std::uint64_t> issued;  // by instruction
+  std::vector<std::uint64_t> lanes;   // by instruction: active lanes
+  LaunchCounters memory;              // only what is not derived from `issued`
+};
+
+struct Barrier {
+  std::uint32_t waiting = 0;         // warps, as a mask
+  std::uint32_t arrived_threads = 0;
+  std::uint32_t expected_threads = 0;
+  std::uint32_t instruction = 0;     // the first arrival's
+  std::uint32_t popc = 0;            // of the predicate, for barrier.red
+  bool all_threads = true;           // no thread count given
+  bool conjunction = true;
+  bool disjunction = false;
+};
+
+inline constexpr int kBarriers = 16;
+
+// A launch as the workers see it; constant while it runs.
+struct LaunchState {
+  const Program* program = nullptr;
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t block_threads = 1;
+  std::uint32_t warps = 1;
+  std::uint32_t shared_bytes = 0;   // static and dynamic
+  std::uint32_t dynamic_shared_bytes = 0;
+  int sm_count = 1;
+  const std::byte* parameters = nullptr;
+  RangeTable* ranges = nullptr;
+};
+
+struct Block {
+  const LaunchState* launch = nullptr;
+  std::uint64_t number = 0;
+  std::uint32_t ctaid[3] = {0, 0, 0};
+  std::byte* shared = nullptr;
+  ShadowBits shared_written;
+  std::byte* local = nullptr;  // local_bytes for each thread
+  ShadowBits local_written;
+  std::uint32_t local_bytes = 0;
+  Barrier barriers[kBarriers];
+  Warp* warps = nullptr;
+  std::uint64_t instructions = 0;  // issued so far
+};
+
+// What belongs to one worker thread during a launch.
+struct Worker {
+  Counts counts;
+  std::vector<std::uint32_t> range_hints;  // by instruction: the range of its last access
+};
+
+// Throws the report of a fault of `lane` (or of the whole warp, lane < 0) at the current instruction.
+[[noreturn]] void fault(const Warp& warp, const Instruction& at, int lane, const std::string& what);
+
+// The report of a critical instruction that uses an undefined register: where it came from.
+[[noreturn]] void fault_undefined(const Warp& warp, const Instruction& at, std::uint32_t lanes, std::uint16_t id);
+// Remembers where a register became undefined.
+void note_undefined(Warp& warp, const Instruction& at);
+
+}  // namespace gdnjit::emulator

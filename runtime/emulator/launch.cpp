@@ -1,0 +1,100 @@
+#include "runtime/emulator/launch.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+
+#include "runtime/emulator/exec/block_runner.h"
+
+namespace gdnjit::emulator {
+namespace {
+
+void add_class(LaunchCounters& total, Class counted, std::uint64_t issued) {
+  switch (counted) {
+    case Class::float_arithmetic: total.float_arithmetic += issued; break;
+    case Class::integer_arithmetic: total.integer_arithmetic += issued; break;
+    case Class::special_function: total.special_function += issued; break;
+    case Class::conversion: total.conversion += issued; break;
+    case Class::tensor_core: total.tensor_core += issued; break;
+    case Class::shuffle: total.shuffle += issued; break;
+    case Class::control: total.control += issued; break;
+    case Class::data_movement: total.data_movement += issued; break;
+    case Class::global_load: total.global_load_instructions += issued; break;
+    case Class::global_store: total.global_store_instructions += issued; break;
+    case Class::shared_load: total.shared_load_instructions += issued; break;
+    case Class::shared_store: total.shared_store_instructions += issued; break;
+    case Class::local: case Class::other: break;
+  }
+}
+
+void add_counts(LaunchCounters& total, const Program& program, const Counts& counts) {
+  for (std::size_t index = 0; index < counts.issued.size(); ++index) {
+    total.warp_instructions += counts.issued[index];
+    total.lane_instructions += counts.lanes[index];
+    add_class(total, program.instructions[index].counted, counts.issued[index]);
+  }
+  const LaunchCounters& memory = counts.memory;
+  total.sectors_read += memory.sectors_read;
+  total.sectors_written += memory.sectors_written;
+  total.bytes_requested_read += memory.bytes_requested_read;
+  total.bytes_requested_written += memory.bytes_requested_written;
+  total.shared_wavefronts += memory.shared_wavefronts;
+  total.shared_wavefronts_ideal += memory.shared_wavefronts_ideal;
+  total.divergent_branches += memory.divergent_branches;
+  total.block_barriers += memory.block_barriers;
+  total.blocks += memory.blocks;
+  total.warps += memory.warps;
+}
+
+// The workers' common state. Blocks are handed out in order, so when one faults, every lower one has been started
+// and may still finish; the report of the lowest is kept, whatever the threads' timing.
+class Grid {
+ public:
+  Grid(const LaunchState& launch, const ExecutionSet& set)
+      : launch_(launch), set_(set), blocks_(static_cast<std::uint64_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]), limit_(blocks_) {}
+
+  std::uint64_t blocks() const { return blocks_; }
+
+  void work() noexcept {
+    std::uint64_t block = 0;
+    try {
+      BlockRunner runner(launch_, set_);
+      while ((block = next_.fetch_add(1)) < limit_.load()) runner.run(block);
+      const std::lock_guard lock(mutex_);
+      add_counts(total_, *launch_.program, runner.counts());
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (error_ == nullptr || block < limit_.load()) {
+        error_ = std::current_exception();
+        limit_.store(block);
+      }
+    }
+  }
+
+  LaunchCounters finish() {
+    if (error_ != nullptr) std::rethrow_exception(error_);
+    return total_;
+  }
+
+ private:
+  const LaunchState& launch_;
+  const ExecutionSet& set_;
+  const std::uint64_t blocks_;
+  std::atomic<std::uint64_t> next_{0};
+  std::atomic<std::uint64_t> limit_;
+  std::mutex mutex_;
+  std::exception_ptr error_;
+  LaunchCounters total_;
+};
+
+}  // namespace
+
+LaunchCounters run_grid(const LaunchState& launch, const ExecutionSet& set, ThreadPool& pool) {
+  Grid grid(launch, set);
+  const auto workers = static_cast<unsigned>(std::min<std::uint64_t>(grid.blocks(), pool.size()));
+  pool.run(workers, [&grid](unsigned) { grid.work(); });
+  return grid.finish();
+}
+
+}  // namespace gdnjit::emulator

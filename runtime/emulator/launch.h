@@ -1,0 +1,14 @@
+// One launch: all blocks of a grid on all worker threads.
+#pragma once
+
+#include "runtime/counters.h"
+#include "runtime/emulator/exec/handlers.h"
+#include "runtime/emulator/exec/warp.h"
+#include "runtime/emulator/thread_pool.h"
+
+namespace gdnjit::emulator {
+
+// Runs the grid and returns what it counted. Throws the report of the lowest block that faults.
+LaunchCounters run_grid(const LaunchState& launch, const ExecutionSet& set, ThreadPool& pool);
+
+}  // namespace gdnjit::emulator
