@@ -41,14 +41,17 @@ std::optional<Choice> choose(std::span<const Contender> contenders, double margi
   for (std::size_t i = 0; i < contenders.size(); ++i) {
     if (contenders[i].right && tied(*fastest, contenders[i])) equals.push_back(i);
   }
+  // A default inside the band is as good as the fastest: it stays.
+  const bool default_ties = standard != nullptr && tied(*fastest, *standard);
   const auto beats_default = [&](std::size_t i) {
-    return standard == nullptr || standard->time_us > contenders[i].time_us * (1 + margin);
+    return standard == nullptr || (!default_ties && standard->time_us > contenders[i].time_us * (1 + margin));
   };
   const auto winner = std::find_if(equals.begin(), equals.end(), beats_default);
 
   if (winner == equals.end()) {
     const auto place = static_cast<std::size_t>(standard - contenders.data());
     if (right == 1) return Choice{place, "the default is the only candidate that is right"};
+    if (default_ties && equals.size() > 1) return Choice{place, fmt::format("default: tie of {}", equals.size())};
     return Choice{place, fmt::format("default: nothing beats it by {:.3g} %", 100 * margin)};
   }
   std::string reason = standard == nullptr ? fmt::format("fastest of {}; the default is not right", right)

@@ -2,7 +2,7 @@
 //
 //   tie band   candidates whose median is within max(sum of both spreads, 2 %) of the fastest are equal
 //   order      among equals the first in the search space's fixed order wins, so that two tunings agree
-//   margin     the default stays unless the winner beats it by the margin
+//   default    stays if it is in the band, or unless the winner beats it by the margin
 #pragma once
 
 #include <cstddef>

@@ -110,7 +110,7 @@ const reference::Workload& LocalEvaluator::workload(const Operator& op, const Fi
   const std::string name = fmt::format("{} {}", op.name(), fields_text(problem));
   if (workload_ == nullptr || workload_of_ != name) {
     workload_.reset();  // before the next: large ones need not fit twice
-    workload_ = reference::make_workload(op.name(), problem, reference::Inputs::typical, kSeed);
+    workload_ = make_workload_(op.name(), problem, reference::Inputs::typical, kSeed);
     workload_of_ = name;
   }
   return *workload_;

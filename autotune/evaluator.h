@@ -2,9 +2,12 @@
 // a worker (autotune/worker_client.h), so that a crash or a hang costs one candidate.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "autotune/checker.h"
@@ -50,7 +53,11 @@ FieldMap check_problem(const Operator& op, const FieldMap& full, const FieldMap&
 
 class LocalEvaluator : public Evaluator {
  public:
-  explicit LocalEvaluator(Runtime::Impl& runtime) : runtime_(runtime) {}
+  using WorkloadFactory = std::function<std::unique_ptr<reference::Workload>(
+      std::string_view op, const FieldMap& problem, reference::Inputs inputs, std::uint64_t seed)>;
+
+  explicit LocalEvaluator(Runtime::Impl& runtime, WorkloadFactory make_workload = reference::make_workload)
+      : runtime_(runtime), make_workload_(std::move(make_workload)) {}
 
   Checked check(const Operator& op, const FieldMap& problem, const FieldMap& tiles) override;
   std::vector<Timed> time(const Operator& op, const FieldMap& problem, const std::vector<FieldMap>& tiles,
@@ -73,6 +80,7 @@ class LocalEvaluator : public Evaluator {
   bool device_works() const;
 
   Runtime::Impl& runtime_;
+  WorkloadFactory make_workload_;
   std::unordered_map<std::string, Observation> observations_;  // by signature and check problem
   std::string workload_of_;
   std::unique_ptr<reference::Workload> workload_;  // the last one: candidates of a problem come one after another
