@@ -16,8 +16,8 @@ struct LaunchCounters {
   std::uint64_t conversion = 0;
   std::uint64_t tensor_core = 0;
   std::uint64_t shuffle = 0;
-  std::uint64_t control = 0;           // branches, predicates, barriers
-  std::uint64_t data_movement = 0;     // mov, ld/st of parameters
+  std::uint64_t control = 0;        // branches, predicates, barriers
+  std::uint64_t data_movement = 0;  // mov, ld/st of parameters
   // Global memory: 32-byte sectors touched by each warp access, and bytes asked for by its lanes.
   std::uint64_t global_load_instructions = 0;
   std::uint64_t global_store_instructions = 0;

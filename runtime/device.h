@@ -20,10 +20,10 @@ enum class DeviceKind : unsigned char { cuda, emulator };
 
 struct DeviceInfo {
   DeviceKind kind = DeviceKind::cuda;
-  std::string name;          // "NVIDIA H200", "emulator of sm_90a"
+  std::string name;  // "NVIDIA H200", "emulator of sm_90a"
   DeviceTraits traits;
   std::int64_t memory_bytes = 0;
-  std::string driver;        // "CUDA driver 13.0", "" on the emulator
+  std::string driver;  // "CUDA driver 13.0", "" on the emulator
   // Identity for tuning records: name, SM count and memory class. H100 and H200 differ here, not in arch.
   std::string tuning_identity() const;
 };
@@ -34,8 +34,8 @@ using Stream = void*;
 // What a device needs to load a kernel: both forms come from one compile.
 struct KernelImage {
   std::string_view entry;
-  std::string_view ptx;               // used by the emulator
-  std::span<const std::byte> cubin;   // used by the CUDA driver
+  std::string_view ptx;              // used by the emulator
+  std::span<const std::byte> cubin;  // used by the CUDA driver
 };
 
 // A loaded kernel. Destroying it unloads it; the Device must outlive it.
@@ -77,8 +77,10 @@ class Device {
   // 256-byte aligned, contents undefined (the emulator reports reads of unwritten bytes). `name` shows in reports.
   virtual void* allocate(std::size_t bytes, std::string_view name) = 0;
   virtual void release(void* memory) noexcept = 0;
-  virtual void copy_in(void* device, const void* host, std::size_t bytes, Stream stream) = 0;   // host memory is free to reuse on return
-  virtual void copy_out(void* host, const void* device, std::size_t bytes, Stream stream) = 0;  // complete on return
+  // `host` is free to reuse on return.
+  virtual void copy_in(void* device, const void* host, std::size_t bytes, Stream stream) = 0;
+  // Complete on return.
+  virtual void copy_out(void* host, const void* device, std::size_t bytes, Stream stream) = 0;
   virtual void fill(void* device, std::uint8_t value, std::size_t bytes, Stream stream) = 0;
 
   virtual Stream create_stream() = 0;
@@ -93,6 +95,8 @@ class Device {
   virtual std::unique_ptr<Event> create_event() = 0;
   // Runs `work` under capture on `stream` (not the default stream).
   virtual std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& work) = 0;
+  // True while `stream` is being captured, by capture() or by the caller's own means. Nothing tunes then.
+  virtual bool capturing(Stream) const { return false; }
 
   // Counts of the calling thread's last launch; nullptr on devices that do not count.
   virtual const LaunchCounters* last_counters() const { return nullptr; }

@@ -1,12 +1,14 @@
-// A plan for any operator: the generic form behind gdn::StepPlan, used by the tuner and the tools.
+// A plan for any operator: the generic form behind gdn::StepPlan, used by the tuner, the tools and the C interface.
 #pragma once
 
 #include <gdnjit/runtime.h>
 
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "cache/kernel_cache.h"
 #include "codegen/compiler.h"
@@ -15,23 +17,29 @@
 
 namespace gdnjit {
 
+// Limits of one call, so that run() needs no memory of its own. CUDA takes 4 KB of parameters everywhere.
+inline constexpr std::size_t kMaxTensors = 32;
+inline constexpr std::size_t kMaxParameterBytes = 4096;
+
 // An Instance with its loaded kernel on a device. Immutable and thread-safe.
 class OperatorPlan {
  public:
-  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance, std::unique_ptr<Kernel> kernel,
+  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance, std::shared_ptr<const Kernel> kernel,
                std::vector<TensorSpec> tensors, PlanInfo info);
 
-  // `tensors` in the order of Operator::tensors(problem).
+  // `tensors` in the order of Operator::tensors(problem). Checks, packs and launches; allocates nothing. B = 0 does
+  // nothing. Throws invalid_argument before any device work.
   void run(std::span<const TensorView> tensors, Stream stream) const;
 
   const PlanInfo& info() const { return info_; }
   const Instance& instance() const { return *instance_; }
   Device& device() const { return *device_; }
+  const std::vector<TensorSpec>& tensors() const { return tensors_; }
 
  private:
   Device* device_;
   std::shared_ptr<const Instance> instance_;
-  std::unique_ptr<Kernel> kernel_;
+  std::shared_ptr<const Kernel> kernel_;
   std::vector<TensorSpec> tensors_;
   PlanInfo info_;
 };
@@ -40,5 +48,18 @@ class OperatorPlan {
 // With `tiles` the look-up of tuning records is skipped (the tuner's and `verify`'s way in).
 std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
                                               const std::optional<FieldMap>& tiles = std::nullopt);
+
+// make_plan() through the plan cache: equal problems give the same plan, which lives as long as the runtime.
+std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, const Operator& op,
+                                                      const FieldMap& problem);
+
+// Within a NoTuning scope plans made by this thread never tune, whatever the policy: gdn::step() under graph capture.
+class NoTuning {
+ public:
+  NoTuning();
+  ~NoTuning();
+  NoTuning(const NoTuning&) = delete;
+  NoTuning& operator=(const NoTuning&) = delete;
+};
 
 }  // namespace gdnjit

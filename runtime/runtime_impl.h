@@ -21,7 +21,8 @@ class PlanCache;  // runtime/plan_cache.h
 class Runtime::Impl {
  public:
   explicit Impl(const Options& options);
-  // For tests and workers: a given device and compiler in place of those that `options` name.
+  // For tests and workers: a given device and compiler in place of those that `options` name. Without a compiler NVRTC
+  // is searched as usual.
   Impl(const Options& options, std::unique_ptr<Device> device, std::unique_ptr<Compiler> compiler);
   ~Impl();
   Impl(const Impl&) = delete;
@@ -35,6 +36,8 @@ class Runtime::Impl {
   Compiler& compiler();
   // The toolchain's identity without opening NVRTC when the cache remembers it; "" if there is no NVRTC.
   std::string toolchain();
+  // The GPU's number as Options::device and DLPack count it; 0 on the emulator.
+  int device_ordinal() const { return device_ordinal_; }
   PlanCache& plans() const { return *plans_; }
 
   // The tuner registers itself here so that policy `tune_on_miss` can call it without an arrow from runtime to
@@ -42,14 +45,19 @@ class Runtime::Impl {
   using TuneHook = std::function<void(Impl&, const Operator&, const FieldMap& problem)>;
   void set_tune_hook(TuneHook hook) { tune_hook_ = std::move(hook); }
   const TuneHook& tune_hook() const { return tune_hook_; }
+  // Held while a plan tunes: two searches would disturb each other's times.
+  std::mutex& tuning_mutex() { return tuning_mutex_; }
 
  private:
   Options options_;
+  int device_ordinal_ = 0;
   std::unique_ptr<Device> device_;
   std::unique_ptr<cache::KernelCache> cache_;
   std::unique_ptr<const TemplateSet> templates_;
   std::unique_ptr<Compiler> compiler_;
-  std::mutex compiler_mutex_;
+  std::string toolchain_;      // memo of toolchain()
+  std::mutex compiler_mutex_;  // of compiler_ and toolchain_
+  std::mutex tuning_mutex_;
   std::unique_ptr<PlanCache> plans_;
   TuneHook tune_hook_;
 };

@@ -17,26 +17,26 @@ inline constexpr int kMaxStepTokens = 16;
 // A decode step (T = 1). Everything here is known when a model is loaded; pointers and strides come with the call.
 // Shapes: q, k [B,T,H,K]; v, o [B,T,HV,V]; a, b [B,T,HV]; state [B or slots, HV, K, V] (kv) or [.., V, K] (vk).
 struct StepProblem {
-  std::int64_t batch = 1;    // B. Selects the tuned tiles; a plan serves every B unless exact_batch is set
-  bool exact_batch = false;  // bake B into the kernel
-  int tokens = 1;            // T
-  int heads_k = 16;          // H, query and key heads
-  int heads_v = 32;          // HV, a multiple of H
-  int head_dim_k = 128;      // K
-  int head_dim_v = 128;      // V
-  DType io_dtype = DType::bf16;       // q, k, v, a, b (and g, beta)
-  DType state_dtype = DType::f32;     // storage of the state; registers are always fp32
-  DType output_dtype = DType::bf16;   // o
-  DType gate_dtype = DType::bf16;     // a, g or alpha
-  DType beta_dtype = DType::bf16;     // b or beta
-  DType a_log_dtype = DType::f32;     // A_log
-  DType dt_bias_dtype = DType::f32;   // dt_bias
-  DType slot_dtype = DType::i32;      // read_slot, write_slot: i32 or i64
-  float scale = 0.0F;                 // factor on q after the norm; 0 means K^-0.5
+  std::int64_t batch = 1;            // B. Selects the tuned tiles; a plan serves every B unless exact_batch is set
+  bool exact_batch = false;          // bake B into the kernel
+  int tokens = 1;                    // T
+  int heads_k = 16;                  // H, query and key heads
+  int heads_v = 32;                  // HV, a multiple of H
+  int head_dim_k = 128;              // K
+  int head_dim_v = 128;              // V
+  DType io_dtype = DType::bf16;      // q, k, v, a, b (and g, beta)
+  DType state_dtype = DType::f32;    // storage of the state; registers are always fp32
+  DType output_dtype = DType::bf16;  // o
+  DType gate_dtype = DType::bf16;    // a, g or alpha
+  DType beta_dtype = DType::bf16;    // b or beta
+  DType a_log_dtype = DType::f32;    // A_log
+  DType dt_bias_dtype = DType::f32;  // dt_bias
+  DType slot_dtype = DType::i32;     // read_slot, write_slot: i32 or i64
+  float scale = 0.0F;                // factor on q after the norm; 0 means K^-0.5
   Norm norm = Norm::sumsq_eps;
   float norm_eps = 1e-6F;
   Gate gate = Gate::raw;
-  float gate_lower_bound = -5.0F;     // of Gate::channel_sigmoid
+  float gate_lower_bound = -5.0F;  // of Gate::channel_sigmoid
   Beta beta = Beta::sigmoid;
   HeadMap head_map = HeadMap::grouped;
   StateLayout state_layout = StateLayout::vk;
@@ -53,7 +53,7 @@ struct StepProblem {
 // Visits every field as visitor(name, member). The names are those of the command line, the tuning records and
 // the canonical text; a field left out here does not compile (codegen/fields.h counts them).
 template <typename Self, typename Visitor>
-  requires std::same_as<std::remove_const_t<Self>, StepProblem>
+requires std::same_as<std::remove_const_t<Self>, StepProblem>
 constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("B", problem.batch);
   visit("exact_batch", problem.exact_batch);
@@ -90,16 +90,16 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
 // q, k, v with InputLayout::separate; mixed_qkv [B,T,2 H K + HV V] or qkvz [B,T,H (2K + 2rV)] in `packed`
 // (then a and b are separate tensors for mixed_qkv, and ba [B,T,H 2r] goes into `a` for qkvz).
 struct StepArgs {
-  TensorView q, k, v;
-  TensorView packed;
-  TensorView a;        // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
-  TensorView b;        // b or beta: [B,T,HV]
-  TensorView a_log;    // [HV]
-  TensorView dt_bias;  // [HV], per channel [HV,K]
-  TensorView state_in;   // [B or slots, HV, K, V] or [.., V, K]; slot and head strides are free
-  TensorView state_out;  // may be the same memory as state_in
-  TensorView read_slot, write_slot;  // [B], StateStore::pool; equal or different
-  TensorView o;          // [B,T,HV,V]
+  TensorView q{}, k{}, v{};
+  TensorView packed{};
+  TensorView a{};                        // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
+  TensorView b{};                        // b or beta: [B,T,HV]
+  TensorView a_log{};                    // [HV]
+  TensorView dt_bias{};                  // [HV], per channel [HV,K]
+  TensorView state_in{};                 // [B or slots, HV, K, V] or [.., V, K]; slot and head strides are free
+  TensorView state_out{};                // may be the same memory as state_in
+  TensorView read_slot{}, write_slot{};  // [B], StateStore::pool; equal or different
+  TensorView o{};                        // [B,T,HV,V]
 };
 
 }  // namespace gdnjit::gdn

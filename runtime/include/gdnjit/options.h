@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gdnjit {
@@ -16,20 +17,40 @@ enum class Policy : unsigned char {
   strict,        // a miss is an error, named in the miss file that gdn-tune consumes
 };
 
-struct Options {
-  // "auto": the first GPU, or the emulator if there is none (said once). "cuda", "cuda:1", "emulator", "emulator:sm_80".
-  std::string device = "auto";
-  Policy policy = Policy::cached;
-  std::filesystem::path cache_directory;                    // GDNJIT_CACHE_DIR; default: the user's cache folder
-  std::vector<std::filesystem::path> read_only_caches;      // GDNJIT_CACHE_LAYERS, separated by ':'
-  std::int64_t cache_limit_bytes = 1LL << 30;               // GDNJIT_CACHE_LIMIT_MB
-  std::filesystem::path nvrtc_library;                      // GDNJIT_NVRTC; empty: searched
-  std::filesystem::path templates_directory;                // GDNJIT_TEMPLATES; empty: the embedded ones
-  std::filesystem::path miss_file;                          // GDNJIT_MISS_FILE; default: misses.jsonl in the cache folder
-  int compile_threads = 0;                                  // 0: one per core
+// Where NVRTC may lie when Options::nvrtc_library is empty, beside the loader's path and the usual places.
+struct NvrtcSearch {
+  std::vector<std::filesystem::path> toolkit_folders;  // CUDA_HOME, CUDA_PATH
+  std::vector<std::filesystem::path> nvrtc_folders;    // the cache folder's nvrtc/, where set-up unpacks the wheel
+  std::vector<std::filesystem::path> python_prefixes;  // VIRTUAL_ENV, CONDA_PREFIX
+  std::filesystem::path home;                          // HOME: below it .local and .pyenv
+};
 
-  // Defaults overridden by GDNJIT_* variables. Throws invalid_argument for a value that cannot be read.
+// Every option has a name (in brackets) for set(), and a variable GDNJIT_<NAME IN CAPITALS>.
+struct Options {
+  // [device] "auto": the first GPU, or the emulator if there is none (said once). "cuda", "cuda:1", "emulator",
+  // "emulator:sm_80".
+  std::string device = "auto";
+  Policy policy = Policy::cached;                       // [policy]
+  std::filesystem::path cache_directory;                // [cache_dir] empty or "none": kernels stay in memory only
+  std::vector<std::filesystem::path> read_only_caches;  // [cache_layers] separated by ':'
+  std::int64_t cache_limit_bytes = 1LL << 30;           // [cache_limit_mb]
+  std::filesystem::path nvrtc_library;                  // [nvrtc] library or its folder; empty: searched
+  std::filesystem::path templates_directory;            // [templates] empty: the embedded ones
+  std::filesystem::path miss_file;                      // [miss_file] default: misses.jsonl in the cache folder
+  int compile_threads = 0;                              // [compile_threads] 0: one per core
+  NvrtcSearch nvrtc_search;
+
+  // The defaults, the user's cache folder (XDG_CACHE_HOME or ~/.cache, then gdnjit), and what GDNJIT_* variables
+  // say. An empty variable counts as unset. With no folder to be found the cache is memory only, and one warning
+  // says so. Throws invalid_argument naming the variable, its value and what is allowed.
   static Options from_environment();
+
+  // Sets one option from text. Throws invalid_argument naming the option, the value and what is allowed.
+  void set(std::string_view name, std::string_view value);
+
+  // Sets options from "device=emulator;policy=strict;cache_dir=/var/cache/gdnjit": pairs separated by ';' or
+  // newlines, so that paths may hold spaces.
+  void set_all(std::string_view text);
 };
 
 }  // namespace gdnjit

@@ -7,6 +7,7 @@
 #include <gdnjit/options.h>
 #include <gdnjit/tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -25,22 +26,27 @@ enum class TilesFrom : unsigned char {
   bucket,     // same device, the nearest measured batch inside the measured range
   hint,       // a record of the same architecture, another device
   heuristic,  // the operator's default
+  given,      // named by the caller: the tuner and the tools
 };
+
+// "exact", "bucket", ...
+std::string_view tiles_from_text(TilesFrom from);
 
 struct PlanInfo {
   std::string operator_name;
-  std::string problem;     // canonical text
-  std::string signature;   // canonical text of the kernel
-  std::string key;         // 32 hexadecimal digits
+  std::string problem;    // canonical text
+  std::string signature;  // canonical text of the kernel
+  std::string key;        // 32 hexadecimal digits
   std::string tiles;
   TilesFrom tiles_from = TilesFrom::heuristic;
-  bool compiled = false;   // false: the binary came from the cache
+  bool compiled = false;  // false: the binary came from the cache
   int registers = 0;
   int spill_bytes = 0;
   int shared_bytes = 0;
 };
 
 // Thread-safe. Destroy it after all plans made from it.
+// Throws Error: invalid_argument for an option, device_unavailable, io for a templates folder.
 class Runtime {
  public:
   explicit Runtime(const Options& options = Options::from_environment());
@@ -61,7 +67,8 @@ class Runtime {
   void copy_out(void* host, const void* device, std::size_t bytes, void* stream = nullptr);
   void synchronize(void* stream = nullptr);
 
-  class Impl;
+  class Impl;  // runtime/runtime_impl.h
+  explicit Runtime(std::unique_ptr<Impl> impl);
   Impl& impl() const { return *impl_; }
 
  private:
@@ -73,25 +80,31 @@ namespace gdn {
 // A decode step ready to run. Cheap to copy; keeps its kernel loaded.
 class StepPlan {
  public:
+  struct Prepared;  // runtime/gdn_step.h
+
   StepPlan() = default;
-  explicit StepPlan(std::shared_ptr<const OperatorPlan> plan) : plan_(std::move(plan)) {}
+  explicit StepPlan(std::shared_ptr<const Prepared> prepared) : prepared_(std::move(prepared)) {}
+  explicit operator bool() const { return prepared_ != nullptr; }
 
   // Launches on `stream` and returns. Allocates nothing, synchronises nothing, never compiles; legal inside CUDA
   // graph capture. B is taken from the tensors; B = 0 is a no-op. Throws invalid_argument before any device work.
+  // With StateStore::dense an empty state_out means in place; with StateStore::pool there is one state, state_in.
   // On the emulator the tensors may be ordinary host memory, and the call returns when the kernel is done.
   void run(const StepArgs& args, void* stream = nullptr) const;
 
+  // What the kernel is and where it came from. Like run(), throws invalid_argument on a default-made plan.
   const PlanInfo& info() const;
 
  private:
-  std::shared_ptr<const OperatorPlan> plan_;
+  std::shared_ptr<const Prepared> prepared_;
 };
 
 // May compile, load or (policy tune_on_miss) tune. Repeated calls with an equal problem are a look-up below 50 ns.
 // Throws Error: invalid_argument, nvrtc_missing, compile_failed, strict_miss, device_failed.
 StepPlan plan(Runtime& runtime, const StepProblem& problem);
 
-// plan(...).run(...).
+// plan(...).run(...). While `stream` is captured nothing is tuned, whatever the policy; plan before the capture all the
+// same, because loading a kernel is not legal in every capture mode.
 void step(Runtime& runtime, const StepProblem& problem, const StepArgs& args, void* stream = nullptr);
 
 }  // namespace gdn

@@ -1,0 +1,10 @@
+// All of gdnjit's C++ interface.
+#pragma once
+
+#include <gdnjit/dtype.h>
+#include <gdnjit/error.h>
+#include <gdnjit/gdn.h>
+#include <gdnjit/gdn_options.h>
+#include <gdnjit/options.h>
+#include <gdnjit/runtime.h>
+#include <gdnjit/tensor.h>

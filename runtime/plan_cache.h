@@ -1,0 +1,67 @@
+// What a Runtime has made already: plans by problem, and loaded kernels by key. Nothing is dropped before the
+// Runtime ends, because a captured graph may still launch it.
+#pragma once
+
+#include <gdnjit/gdn.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+
+#include "runtime/plan.h"
+#include "runtime/problem_map.h"
+#include "runtime/support/digest.h"
+
+namespace gdnjit {
+
+// Thread-safe.
+class PlanCache {
+ public:
+  using PlanPtr = std::shared_ptr<const OperatorPlan>;
+
+  // Plans by "operator name and complete problem" as text.
+  PlanPtr find(const std::string& text) const {
+    const std::shared_lock lock(mutex_);
+    const auto found = plans_.find(text);
+    return found == plans_.end() ? nullptr : found->second;
+  }
+
+  // The plan now in the cache: another thread's if it came first.
+  PlanPtr insert(const std::string& text, PlanPtr plan) {
+    const std::unique_lock lock(mutex_);
+    return plans_.try_emplace(text, std::move(plan)).first->second;
+  }
+
+  // Plans that differ in B only share a kernel. The lock is not held while loading: two threads may load one kernel,
+  // and both then use the first.
+  std::shared_ptr<const Kernel> load_once(const Digest& key, const std::function<std::unique_ptr<Kernel>()>& load) {
+    if (auto loaded = find_kernel(key)) return loaded;
+    std::shared_ptr<const Kernel> loaded = load();
+    const std::unique_lock lock(mutex_);
+    std::weak_ptr<const Kernel>& place = kernels_[key];
+    if (auto first = place.lock()) return first;
+    place = loaded;
+    return loaded;
+  }
+
+  // The typed and fast way to the same plans, see gdn::plan().
+  ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared>& steps() { return steps_; }
+
+ private:
+  std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
+    const std::shared_lock lock(mutex_);
+    const auto found = kernels_.find(key);
+    return found == kernels_.end() ? nullptr : found->second.lock();
+  }
+
+  mutable std::shared_mutex mutex_;
+  std::unordered_map<std::string, PlanPtr> plans_;
+  // Weak: a candidate that the tuner has done with is unloaded.
+  std::unordered_map<Digest, std::weak_ptr<const Kernel>, DigestHash> kernels_;
+  ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared> steps_;
+};
+
+}  // namespace gdnjit

@@ -1,0 +1,192 @@
+// The whole path with nothing faked: operator, templates, NVRTC, cache, emulator; each step compared with the
+// double-precision reference.
+#include <doctest/doctest.h>
+#include <gdnjit/gdnjit.h>
+
+#include <array>
+#include <cstring>
+#include <optional>
+
+#include "codegen/gdn/options_names.h"
+#include "codegen/registry.h"
+#include "runtime/plan.h"
+#include "runtime/runtime_impl.h"
+#include "runtime/support/check.h"
+#include "tests/reference/workload.h"
+#include "tests/runtime/fakes.h"
+
+using namespace gdnjit;
+using gdn::StepProblem;
+
+namespace {
+
+Options emulator_options(const std::filesystem::path& cache) {
+  Options options = Options::from_environment();
+  options.device = "emulator";
+  options.policy = Policy::cached;
+  options.cache_directory = cache;
+  options.read_only_caches.clear();
+  options.templates_directory.clear();
+  options.miss_file.clear();
+  return options;
+}
+
+// No NVRTC anywhere: the library asked for does not exist.
+Options without_nvrtc(const std::filesystem::path& cache) {
+  Options options = emulator_options(cache);
+  options.nvrtc_library = cache / "libnvrtc.so.none";
+  return options;
+}
+
+// nullopt, said once, on a machine without NVRTC.
+bool has_nvrtc() {
+  try {
+    Runtime runtime(emulator_options({}));
+    runtime.impl().compiler();
+    return true;
+  } catch (const Error& error) {
+    MESSAGE("SKIPPED: ", error.what());
+    return false;
+  }
+}
+
+StepProblem small_problem() { return {.batch = 3, .heads_k = 2, .heads_v = 4, .head_dim_k = 64, .head_dim_v = 32}; }
+
+// Runs a workload through `plan` in host memory, which the emulator takes, and judges it.
+std::string judge(const OperatorPlan& plan, const StepProblem& problem) {
+  const auto workload =
+      reference::make_workload("gdn.step", to_fields(problem), reference::Inputs::typical, /*seed=*/7);
+  std::vector<reference::HostTensor> tensors = workload->tensors();
+  std::vector<TensorView> views;
+  for (reference::HostTensor& tensor : tensors) {
+    TensorView view{.data = tensor.bytes.data(), .dtype = tensor.spec.dtype};
+    view.rank = static_cast<int>(tensor.spec.shape.size());
+    std::int64_t stride = 1;
+    for (std::size_t axis = tensor.spec.shape.size(); axis-- > 0;) {
+      view.shape[axis] = tensor.spec.shape[axis];
+      view.strides[axis] = stride;
+      stride *= view.shape[axis];
+    }
+    views.push_back(view);
+  }
+  plan.run(views, nullptr);
+  std::string faults;
+  for (const reference::OutputError& error : workload->compare(tensors)) {
+    if (!error.passed()) faults += fmt::format("{} {:.1e} > {:.1e}; ", error.tensor, error.rms_ratio, error.tolerance);
+  }
+  return faults;
+}
+
+std::shared_ptr<const OperatorPlan> plan_of(Runtime& runtime, const StepProblem& problem) {
+  return find_or_make_plan(runtime.impl(), find_operator("gdn.step"), to_fields(problem));
+}
+
+}  // namespace
+
+TEST_CASE("a cold runtime compiles, a warm one loads, and both agree with the reference") {
+  if (!has_nvrtc()) return;
+  fakes::TemporaryFolder folder;
+  const StepProblem problem = small_problem();
+  Runtime cold(emulator_options(folder.path()));
+  const auto compiled = plan_of(cold, problem);
+  CHECK(compiled->info().compiled);
+  CHECK(compiled->info().registers > 0);
+  CHECK(judge(*compiled, problem) == "");
+  StepProblem more = problem;
+  more.batch = 5;
+  CHECK(judge(*compiled, more) == "");
+
+  Runtime warm(emulator_options(folder.path()));
+  const auto loaded = plan_of(warm, problem);
+  CHECK_FALSE(loaded->info().compiled);
+  CHECK(loaded->info().key == compiled->info().key);
+  CHECK(loaded->info().registers == compiled->info().registers);
+  CHECK(judge(*loaded, problem) == "");
+}
+
+TEST_CASE("without NVRTC a warm cache serves, and a cold one says what to do") {
+  if (!has_nvrtc()) return;
+  fakes::TemporaryFolder folder;
+  const StepProblem problem = small_problem();
+  {
+    Runtime runtime(emulator_options(folder.path()));
+    plan_of(runtime, problem);
+  }
+  Runtime runtime(without_nvrtc(folder.path()));
+  const auto plan = plan_of(runtime, problem);
+  CHECK_FALSE(plan->info().compiled);
+  CHECK(judge(*plan, problem) == "");
+  StepProblem other = problem;
+  other.norm = gdn::Norm::max_eps;
+  try {
+    plan_of(runtime, other);
+    FAIL("no error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::nvrtc_missing);
+    const std::string message = error.what();
+    CHECK(message.starts_with("gdn.step for sm_90a is not in the cache and must be compiled: "));
+    CHECK(message.find("libnvrtc.so.none") != std::string::npos);
+  }
+}
+
+TEST_CASE("problems of different dtype, norm and layout take turns in one process") {
+  if (!has_nvrtc()) return;
+  Runtime runtime(emulator_options({}));
+  StepProblem half = small_problem();
+  half.io_dtype = half.output_dtype = half.gate_dtype = half.beta_dtype = DType::f16;
+  StepProblem kv = small_problem();
+  kv.state_layout = gdn::StateLayout::kv;
+  kv.norm = gdn::Norm::none;
+  StepProblem pool = small_problem();
+  pool.state_store = gdn::StateStore::pool;
+  for (int round = 0; round < 2; ++round) {
+    for (const StepProblem& problem : {small_problem(), half, kv, pool}) {
+      CHECK(judge(*plan_of(runtime, problem), problem) == "");
+    }
+  }
+}
+
+TEST_CASE("two runtimes emulate two architectures side by side") {
+  if (!has_nvrtc()) return;
+  Options options = emulator_options({});
+  options.device = "emulator:sm_80";
+  Runtime ampere(options);
+  options.device = "emulator:sm_120";
+  Runtime blackwell(options);
+  const StepProblem problem = small_problem();
+  const auto left = plan_of(ampere, problem);
+  const auto right = plan_of(blackwell, problem);
+  CHECK(left->info().key != right->info().key);
+  CHECK(judge(*left, problem) == "");
+  CHECK(judge(*right, problem) == "");
+}
+
+TEST_CASE("a template with an error is named with file and line, twice the same, and the others go on") {
+  if (!has_nvrtc()) return;
+  fakes::TemporaryFolder cache;
+  fakes::TemporaryFolder templates;
+  {
+    std::filesystem::create_directories(templates.path() / "gdn");
+    std::FILE* file = std::fopen((templates.path() / "gdn" / "step.cuh").c_str(), "w");
+    REQUIRE(file != nullptr);
+    std::fputs("#pragma once\n#include \"gdn/step_config.cuh\"\nthis is not C++\n", file);
+    std::fclose(file);
+  }
+  Options options = emulator_options(cache.path());
+  options.templates_directory = templates.path();
+  std::array<std::string, 2> messages;
+  for (std::string& message : messages) {
+    Runtime broken(options);
+    try {
+      plan_of(broken, small_problem());
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::compile_failed);
+      message = error.what();
+    }
+  }
+  CHECK(messages[0].find("gdn/step.cuh(3): error: ") != std::string::npos);
+  CHECK(messages[0].find("gdn-tune explain --op gdn.step") != std::string::npos);
+  CHECK(messages[0] == messages[1]);
+  Runtime sound(emulator_options(cache.path()));
+  CHECK(judge(*plan_of(sound, small_problem()), small_problem()) == "");
+}
