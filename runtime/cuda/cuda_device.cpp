@@ -176,6 +176,16 @@ class CudaDevice final : public Device {
 
   std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& work) override;
 
+  bool capturing(Stream stream) const override {
+    const ContextScope scope(driver_, primary_.get());
+    check(driver_, scope.result(), "asking for the capture status on {}", info_.name);
+    int status = kCaptureStatusNone;
+    const Result result = driver_.stream_is_capturing(handle_of(stream), &status);
+    if (result == kStreamCaptureImplicit) return true;  // the default stream, while another one is captured
+    check(driver_, result, "asking for the capture status on {}", info_.name);
+    return status != kCaptureStatusNone;
+  }
+
  private:
   void allow_shared_memory(KernelRaw kernel, const std::string& name);
 

@@ -56,6 +56,7 @@ inline constexpr Result kSystemDriverMismatch = 803;
 inline constexpr Result kCompatNotSupportedOnDevice = 804;
 inline constexpr Result kStreamCaptureUnsupported = 900;
 inline constexpr Result kStreamCaptureInvalidated = 901;
+inline constexpr Result kStreamCaptureImplicit = 906;
 
 // CUdevice_attribute
 inline constexpr int kMultiprocessorCount = 16;
@@ -77,6 +78,7 @@ inline constexpr int kFunctionMaxDynamicSharedSizeBytes = 8;
 inline constexpr unsigned kStreamNonBlocking = 1;                // CUstream_flags
 inline constexpr unsigned kEventDefault = 0;                     // CUevent_flags
 inline constexpr int kCaptureModeThreadLocal = 1;                // CUstreamCaptureMode
+inline constexpr int kCaptureStatusNone = 0;                     // CUstreamCaptureStatus
 inline constexpr std::uint64_t kGetProcAddressLegacyStream = 1;  // CUdriverProcAddress_flags
 
 // Values of cuLaunchKernel's `extra`.
@@ -113,6 +115,7 @@ struct DriverTable {
   Result (*stream_synchronize)(StreamHandle stream) = nullptr;
   Result (*stream_begin_capture)(StreamHandle stream, int mode) = nullptr;
   Result (*stream_end_capture)(StreamHandle stream, GraphRaw* graph) = nullptr;
+  Result (*stream_is_capturing)(StreamHandle stream, int* status) = nullptr;
 
   Result (*graph_instantiate)(GraphExecRaw* exec, GraphRaw graph, unsigned long long flags) = nullptr;
   Result (*graph_launch)(GraphExecRaw exec, StreamHandle stream) = nullptr;
@@ -165,6 +168,7 @@ void visit_functions(Table& table, Visitor&& visit) {
   visit("cuStreamSynchronize", table.stream_synchronize);
   visit("cuStreamBeginCapture", table.stream_begin_capture);
   visit("cuStreamEndCapture", table.stream_end_capture);
+  visit("cuStreamIsCapturing", table.stream_is_capturing);
   visit("cuGraphInstantiateWithFlags", table.graph_instantiate);
   visit("cuGraphLaunch", table.graph_launch);
   visit("cuGraphDestroy", table.graph_destroy);

@@ -114,10 +114,12 @@ TEST_CASE("a captured graph does its launches at every replay, and events time t
   gpu.device->fill(buffer.data(), 0, buffer.bytes(), stream);
   const auto graph = gpu.device->capture(stream, [&](Stream captured) {
     const Parameters parameters{static_cast<float*>(buffer.data()), kCount};  // copied at the launch
+    CHECK(gpu.device->capturing(captured));
     for (int launch = 0; launch < 3; ++launch)
       gpu.device->launch(*kernel, kGeometry, bytes_of(parameters), captured, {});
   });
   CHECK(read(*gpu.device, buffer, stream) == std::vector<float>(kCount, 0.0F));  // capture runs nothing
+  CHECK(!gpu.device->capturing(stream));
   const auto begin = gpu.device->create_event();
   const auto end = gpu.device->create_event();
   begin->record(stream);

@@ -155,6 +155,19 @@ TEST_CASE_FIXTURE(Healthy,
   CHECK(fake.live_objects() == "1 context");
 }
 
+TEST_CASE_FIXTURE(Healthy, "a stream tells whether it is being captured, and so does the default stream") {
+  const Stream stream = device->create_stream();
+  CHECK(!device->capturing(stream));
+  CHECK(!device->capturing(nullptr));
+  device->capture(stream, [&](Stream captured) {
+    CHECK(device->capturing(captured));
+    CHECK(device->capturing(nullptr));
+  });
+  CHECK(!device->capturing(stream));
+  CHECK(!device->capturing(nullptr));
+  device->destroy_stream(stream);
+}
+
 TEST_CASE_FIXTURE(Healthy, "host memory is free when a copy returns, on every stream") {
   const Stream own = device->create_stream();
   for (const Stream stream : {Stream{nullptr}, own}) {

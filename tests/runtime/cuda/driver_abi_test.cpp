@@ -49,6 +49,7 @@ SAME_FUNCTION(stream_destroy, cuStreamDestroy);
 SAME_FUNCTION(stream_synchronize, cuStreamSynchronize);
 SAME_FUNCTION(stream_begin_capture, cuStreamBeginCapture);
 SAME_FUNCTION(stream_end_capture, cuStreamEndCapture);
+SAME_FUNCTION(stream_is_capturing, cuStreamIsCapturing);
 SAME_FUNCTION(graph_instantiate, cuGraphInstantiateWithFlags);
 SAME_FUNCTION(graph_launch, cuGraphLaunch);
 SAME_FUNCTION(graph_destroy, cuGraphDestroy);
@@ -87,6 +88,7 @@ static_assert(kSystemDriverMismatch == CUDA_ERROR_SYSTEM_DRIVER_MISMATCH);
 static_assert(kCompatNotSupportedOnDevice == CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE);
 static_assert(kStreamCaptureUnsupported == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
 static_assert(kStreamCaptureInvalidated == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+static_assert(kStreamCaptureImplicit == CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
 
 static_assert(kMultiprocessorCount == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
 static_assert(kMemoryClockRate == CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE);
@@ -103,6 +105,7 @@ static_assert(kFunctionSharedSizeBytes == CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES);
 static_assert(kFunctionMaxDynamicSharedSizeBytes == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
 static_assert(kStreamNonBlocking == CU_STREAM_NON_BLOCKING && kEventDefault == CU_EVENT_DEFAULT);
 static_assert(kCaptureModeThreadLocal == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+static_assert(kCaptureStatusNone == CU_STREAM_CAPTURE_STATUS_NONE);
 static_assert(kGetProcAddressLegacyStream == CU_GET_PROC_ADDRESS_LEGACY_STREAM);
 static_assert(sizeof(DevicePointer) == sizeof(CUdeviceptr) && sizeof(DeviceOrdinal) == sizeof(CUdevice));
 

@@ -172,6 +172,15 @@ struct FakeFunctions {
     return kSuccess;
   }
 
+  // As the driver: asking the default stream while another one is captured is an error of its own.
+  static Result stream_is_capturing(StreamHandle stream, int* status) {
+    const Guard guard(fake().mutex_);
+    if (const Result result = fake().enter_in_context("cuStreamIsCapturing"); result != kSuccess) return result;
+    if (stream == nullptr && !fake().capturing_.empty()) return kStreamCaptureImplicit;
+    *status = fake().capturing_.contains(stream) ? 1 : kCaptureStatusNone;
+    return known_stream("cuStreamIsCapturing", stream);
+  }
+
   static Result graph_instantiate(GraphExecRaw* exec, GraphRaw graph, unsigned long long) {
     if (!fake().is_live(kGraphKind, graph))
       return fake().misuse("cuGraphInstantiateWithFlags: no graph", kInvalidHandle);
@@ -336,6 +345,7 @@ DriverTable FakeDriver::make_table() {
       .stream_synchronize = F::stream_synchronize,
       .stream_begin_capture = F::stream_begin_capture,
       .stream_end_capture = F::stream_end_capture,
+      .stream_is_capturing = F::stream_is_capturing,
       .graph_instantiate = F::graph_instantiate,
       .graph_launch = F::graph_launch,
       .graph_destroy = F::graph_destroy,

@@ -40,6 +40,7 @@ inline void run_scenario(const DriverTable& driver) {
   const std::unique_ptr<Event> end = device->create_event();
   const std::unique_ptr<Graph> graph = device->capture(
       stream, [&](Stream captured) { device->launch(*kernel, small_geometry(), parameters, captured, {}); });
+  if (device->capturing(stream)) throw std::runtime_error("the capture did not end");
   begin->record(stream);
   graph->launch(stream);
   end->record(stream);
