@@ -68,14 +68,9 @@ Database::Database(const std::filesystem::path& file, OpenMode mode, int busy_ti
   std::error_code ignored;
   std::filesystem::path absolute = std::filesystem::absolute(file, ignored);
   const std::string path = (absolute.empty() ? file : absolute).string();
-  int flags = SQLITE_OPEN_NOMUTEX;
-  std::string name = path;
-  if (mode == OpenMode::read_write) {
-    flags |= SQLITE_OPEN_READWRITE;
-  } else {
-    flags |= SQLITE_OPEN_READONLY | SQLITE_OPEN_URI;
-    name = uri_of(path, mode == OpenMode::immutable ? "?mode=ro&immutable=1" : "?mode=ro");
-  }
+  const bool immutable = mode == OpenMode::immutable;
+  const int flags = SQLITE_OPEN_NOMUTEX | (immutable ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE);
+  const std::string name = immutable ? uri_of(path, "?mode=ro&immutable=1") : path;
   const int code = sqlite3_open_v2(name.c_str(), &handle_, flags, nullptr);
   if (code != SQLITE_OK) {
     note(code);
@@ -87,6 +82,8 @@ Database::Database(const std::filesystem::path& file, OpenMode mode, int busy_ti
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   run("PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY");
+  query_only_ = mode != OpenMode::read_write;
+  if (query_only_) run("PRAGMA query_only=ON");
 }
 
 Database::~Database() {
@@ -141,7 +138,9 @@ bool Database::in_place() const {
   return handle_ && sqlite3_file_control(handle_, "main", SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK && moved == 0;
 }
 
-bool Database::writable() const { return handle_ && sqlite3_db_readonly(handle_, "main") == 0; }
+bool Database::writable() const { return handle_ && !query_only_ && sqlite3_db_readonly(handle_, "main") == 0; }
+
+bool Database::in_transaction() const { return handle_ && sqlite3_get_autocommit(handle_) == 0; }
 
 sqlite3_stmt* Database::prepared(std::string_view sql) {
   if (!ok()) return nullptr;

@@ -18,7 +18,7 @@ namespace gdnjit::cache {
 
 enum class OpenMode {
   read_write,  // the file must exist (an empty one is an empty database)
-  read_only,   // others may write to it meanwhile
+  read_only,   // others may write to it meanwhile; what a killed writer left half-done is rolled back if possible
   immutable,   // nobody writes to it: no locks, no journal, works in a read-only folder
 };
 
@@ -57,6 +57,7 @@ class Database {
   // True while the file at the path is the one that is open.
   bool in_place() const;
   bool writable() const;
+  bool in_transaction() const;
 
   // Drops the handle without touching it: for the child of a fork, where closing would harm the parent's locks.
   void abandon();
@@ -68,6 +69,7 @@ class Database {
   void note(int code);
 
   sqlite3* handle_ = nullptr;
+  bool query_only_ = false;
   std::unordered_map<std::string, sqlite3_stmt*> statements_;
   Trouble trouble_ = Trouble::none;
   std::string text_;

@@ -38,6 +38,7 @@ bool same_group(const TuningRecord& a, const TuningRecord& b) { return group_of(
 // damaged or a column that looks forgotten may then be one that this version does not know.
 template <typename Work>
 bool Store::write(const Work& work) {
+  if (database_.in_transaction()) return work();  // of the caller, who commits it
   Transaction transaction(database_);
   if (!transaction.open()) return false;
   if (database_.integer("PRAGMA user_version") != kSchemaVersion) {
@@ -136,6 +137,16 @@ bool Store::put_binary(const BinaryRecord& record, std::int64_t now_unix_s, std:
   return write([&] {
     return write_row(database_, record) && write_use(record.key, now_unix_s) &&
            evict_for(record.key, size_limit_bytes);
+  });
+}
+
+bool Store::remove_binaries(std::span<const Digest> keys) {
+  return write([&] {
+    for (const Digest& key : keys) {
+      const DigestBytes bytes = bytes_of(key);
+      if (!delete_binary(database_, bytes)) return false;
+    }
+    return true;
   });
 }
 

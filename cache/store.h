@@ -28,6 +28,7 @@ class Store {
   // Adds or replaces one record and keeps the file below the limit by dropping the least recently used others.
   // A record that alone is larger than the limit is not stored.
   bool put_binary(const BinaryRecord& record, std::int64_t now_unix_s, std::int64_t size_limit_bytes);
+  bool remove_binaries(std::span<const Digest> keys);
   bool touch(std::span<const Digest> keys, std::int64_t now_unix_s);
 
   // All rows whose non-empty arguments match, in the order of their identity.
