@@ -17,7 +17,7 @@ void misbehave(const std::string& does) {
   if (does == "exit") ::_exit(9);
   if (does == "sleep") ::sleep(60);
   if (does == "throw") fail(ErrorCode::device_failed, "an illegal address");
-  if (does == "no nvrtc") fail(ErrorCode::nvrtc_missing, "no NVRTC here");
+  if (does == "no_nvrtc") fail(ErrorCode::nvrtc_missing, "no NVRTC here");
   if (does == "garbage" && ::write(STDOUT_FILENO, "not json\n", 9) != 9) std::abort();
 }
 

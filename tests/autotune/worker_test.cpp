@@ -90,7 +90,7 @@ TEST_CASE("garbage from a worker is that candidate's failure") {
 TEST_CASE("what is nobody's fault is an error with its code") {
   WorkerClient worker = client();
   try {
-    check(worker, "no nvrtc");
+    check(worker, "no_nvrtc");
     FAIL("no exception");
   } catch (const Error& error) {
     CHECK(error.code() == ErrorCode::nvrtc_missing);
@@ -126,7 +126,7 @@ TEST_CASE("candidates that fail while they are timed leave the race, the others 
 TEST_CASE("a child process is gone when its owner is") {
   pid_t pid = 0;
   {
-    ChildProcess child({"sh", "-c", "echo $$; sleep 60"});
+    ChildProcess child({"sh", "-c", "echo $$; exec sleep 60"});
     std::string line;
     REQUIRE(child.read_line(line, 5000) == ChildProcess::Read::line);
     pid = std::stoi(line);
