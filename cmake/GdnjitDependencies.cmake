@@ -34,8 +34,8 @@ endif()
 
 if(GDNJIT_PORTABLE)
   add_library(gdnjit_fmt ALIAS fmt::fmt-header-only)  # Debian ships no static libfmt
-  add_link_options(-static-libstdc++ -static-libgcc)
-  set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)  # the build folder may be moved
+  # Unused parts of the static libstdc++ would ask for the newest C library (arc4random of glibc 2.36).
+  add_link_options(-static-libstdc++ -static-libgcc -Wl,--gc-sections)
 else()
   add_library(gdnjit_fmt ALIAS fmt::fmt)
 endif()
