@@ -78,13 +78,15 @@ void execute_barrier_arrive(Warp& warp, const Instruction& in) { arrive_at_barri
 void execute_barrier_red(Warp& warp, const Instruction& in) { reduce_at_barrier(warp, in); }
 void execute_nop(Warp&, const Instruction&) {}
 
-// Some operand of the instruction is undefined in the lanes of warp.undefined.
-void undefined_operand(Warp& warp, const Instruction& in) {
-  if (!in.critical) return note_undefined(warp, in);
+// Some operand of the instruction is undefined in the lanes of warp.undefined. Returns the lanes whose result is.
+std::uint32_t undefined_operand(Warp& warp, const Instruction& in) {
+  if (in.marked != kConstantId && !in.critical) note_undefined(warp, in);
+  if (!in.critical) return in.marked == kConstantId ? 0 : warp.undefined;
   for (const std::uint16_t id : in.checked) {
     const std::uint32_t lanes = warp.mask & ~warp.written[id];
     if (lanes != 0) fault_undefined(warp, in, lanes, id);
   }
+  return warp.undefined;
 }
 
 }  // namespace
@@ -133,12 +135,12 @@ void run_warp(Warp& warp, std::uint32_t quantum) {
     ++issued[pc];
     lanes[pc] += mask == kAllLanes ? 32U : static_cast<std::uint32_t>(__builtin_popcount(mask));
     if (mask == 0) continue;
-    const std::uint32_t undefined =
+    std::uint32_t undefined =
         mask & ~(written[in.checked[0]] & written[in.checked[1]] & written[in.checked[2]] & written[in.checked[3]]);
     warp.undefined = undefined;
-    if (undefined != 0) undefined_operand(warp, in);
+    if (undefined != 0) undefined = undefined_operand(warp, in);
     in.run(warp, in);
-    // Id 0 stands for "no result" and stays all ones: instructions without a result are critical or check nothing.
+    // Id 0 stands for "no result" and stays all ones.
     warp.written[in.marked] = (warp.written[in.marked] | mask) & ~undefined;
     if (warp.state != WarpState::running) break;
   }
