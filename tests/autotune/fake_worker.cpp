@@ -1,4 +1,4 @@
-// A worker for worker_test.cpp: the field "do" of the tiles says how to behave.
+// A worker for the tests: the field "do" of the tiles says how to behave. With --real it is what `gdn-tune worker` is.
 #include <unistd.h>
 
 #include <cstdlib>
@@ -66,6 +66,7 @@ class FakeEvaluator : public Evaluator {
 
 int main(int argc, char** argv) {
   using namespace gdnjit;
+  if (argc > 1 && std::string(argv[1]) == "--real") return autotune::worker_main(STDIN_FILENO, STDOUT_FILENO);
   const bool refuse = argc > 1 && std::string(argv[1]) == "--refuse";
   return autotune::serve(
       STDIN_FILENO, STDOUT_FILENO, [&](const Options& options, std::function<void(std::size_t)> running) {
