@@ -46,8 +46,7 @@ std::unique_ptr<Device> open_device(const DeviceChoice& choice, const DeviceSour
     return sources.make_emulator(choice.arch);
   }
   if (count == 0) {
-    fail(ErrorCode::device_unavailable,
-         "opening device cuda:{}: {}. Check the driver with nvidia-smi, or choose the emulator: GDNJIT_DEVICE=emulator",
+    fail(ErrorCode::device_unavailable, "opening device cuda:{}: {}; GDNJIT_DEVICE=emulator chooses the emulator",
          choice.ordinal, sources.cuda_unavailable_reason());
   }
   if (choice.ordinal >= count) {

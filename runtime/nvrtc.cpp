@@ -1,22 +1,13 @@
 #include "runtime/nvrtc.h"
 
 #include <dlfcn.h>
-#include <sys/stat.h>
 
-#include <optional>
 #include <utility>
 
 #include "codegen/nvrtc_compiler.h"
 
 namespace gdnjit {
 namespace {
-
-std::optional<cache::FileIdentity> identity_of(const std::filesystem::path& file) {
-  struct stat status {};
-  if (!file.is_absolute() || stat(file.c_str(), &status) != 0) return std::nullopt;
-  return cache::FileIdentity{file.string(), status.st_size,
-                             status.st_mtim.tv_sec * 1'000'000'000LL + status.st_mtim.tv_nsec};
-}
 
 // The loader may have found a bare name anywhere: ask it where.
 std::filesystem::path file_of(const NvrtcLibrary& library) {
@@ -45,14 +36,14 @@ std::string remembered_toolchain(const Options& options, cache::KernelCache& cac
     return last ? last->second : "";
   }
   for (const std::filesystem::path& candidate : locate_nvrtc(nvrtc_search_paths(options))) {
-    if (const auto identity = identity_of(candidate)) return cache.known_toolchain(*identity).value_or("");
+    if (const auto identity = cache::identify_file(candidate)) return cache.known_toolchain(*identity).value_or("");
   }
   return "";
 }
 
 OpenedNvrtc open_nvrtc(const Options& options, const TemplateSet& templates, cache::KernelCache& cache) {
   NvrtcLibrary library = NvrtcLibrary::open(nvrtc_search_paths(options));
-  const auto identity = identity_of(file_of(library));
+  const auto identity = cache::identify_file(file_of(library));
   OpenedNvrtc opened;
   opened.compiler = std::make_unique<NvrtcCompiler>(std::move(library), templates);
   opened.toolchain = opened.compiler->toolchain();

@@ -66,7 +66,10 @@ constexpr std::array<OptionEntry, 9> kOptions{{
        options.cache_limit_bytes = whole_number(label, text, 1, std::numeric_limits<std::int64_t>::max() >> 20) << 20;
      }},
     {"nvrtc", "GDNJIT_NVRTC",
-     [](Options& options, std::string_view, std::string_view text) { options.nvrtc_library = text; }},
+     [](Options& options, std::string_view, std::string_view text) {
+       // A bare name is the loader's to find.
+       options.nvrtc_library = text.find('/') == std::string_view::npos ? Path(text) : path_of(text);
+     }},
     {"templates", "GDNJIT_TEMPLATES",
      [](Options& options, std::string_view label, std::string_view text) {
        require(text.empty() || std::filesystem::is_directory(text),

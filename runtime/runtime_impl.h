@@ -41,7 +41,7 @@ class Runtime::Impl {
   PlanCache& plans() const { return *plans_; }
 
   // The tuner registers itself here so that policy `tune_on_miss` can call it without an arrow from runtime to
-  // autotune. Unset: tune_on_miss acts as cached.
+  // autotune. Unset: tune_on_miss acts as cached. Set it before the first plan.
   using TuneHook = std::function<void(Impl&, const Operator&, const FieldMap& problem)>;
   void set_tune_hook(TuneHook hook) { tune_hook_ = std::move(hook); }
   const TuneHook& tune_hook() const { return tune_hook_; }

@@ -4,11 +4,11 @@
 #include <gdnjit/gdnjit.h>
 
 #include <array>
-#include <cstring>
-#include <optional>
+#include <cstdio>
 
 #include "codegen/gdn/options_names.h"
 #include "codegen/registry.h"
+#include "runtime/nvrtc.h"
 #include "runtime/plan.h"
 #include "runtime/runtime_impl.h"
 #include "runtime/support/check.h"
@@ -38,7 +38,7 @@ Options without_nvrtc(const std::filesystem::path& cache) {
   return options;
 }
 
-// nullopt, said once, on a machine without NVRTC.
+// False, and said, on a machine without NVRTC.
 bool has_nvrtc() {
   try {
     Runtime runtime(emulator_options({}));
@@ -127,6 +127,26 @@ TEST_CASE("without NVRTC a warm cache serves, and a cold one says what to do") {
     CHECK(message.starts_with("gdn.step for sm_90a is not in the cache and must be compiled: "));
     CHECK(message.find("libnvrtc.so.none") != std::string::npos);
   }
+}
+
+TEST_CASE("the cache remembers which toolchain NVRTC is, and a library asked for by path counts alone") {
+  if (!has_nvrtc()) return;
+  fakes::TemporaryFolder folder;
+  Options options = emulator_options(folder.path());
+  Runtime cold(options);
+  CHECK(remembered_toolchain(options, cold.impl().cache()) == "");
+  const std::string toolchain = cold.impl().compiler().toolchain();
+  CHECK(toolchain.starts_with("nvrtc "));
+
+  Runtime warm(options);
+  cache::KernelCache& cache = warm.impl().cache();
+  CHECK(remembered_toolchain(options, cache) == toolchain);
+  const auto last = cache.last_toolchain();
+  REQUIRE(last.has_value());
+  options.nvrtc_library = last->first.path;
+  CHECK(remembered_toolchain(options, cache) == toolchain);
+  options.nvrtc_library = folder.path() / "libnvrtc.so.other";
+  CHECK(remembered_toolchain(options, cache) == "");
 }
 
 TEST_CASE("problems of different dtype, norm and layout take turns in one process") {

@@ -14,7 +14,7 @@ enum class Policy : unsigned char {
   heuristic,     // ignore tuning records; compile the default tiles if needed
   cached,        // use tuning records; compile if needed (the default)
   tune_on_miss,  // tune when no record fits, inside plan() and never under graph capture
-  strict,        // a miss is an error, named in the miss file that gdn-tune consumes
+  strict,        // never compile: a kernel that is not in the cache is an error, named in the miss file for gdn-tune
 };
 
 // Where NVRTC may lie when Options::nvrtc_library is empty, beside the loader's path and the usual places.
@@ -30,14 +30,15 @@ struct Options {
   // [device] "auto": the first GPU, or the emulator if there is none (said once). "cuda", "cuda:1", "emulator",
   // "emulator:sm_80".
   std::string device = "auto";
-  Policy policy = Policy::cached;                       // [policy]
-  std::filesystem::path cache_directory;                // [cache_dir] empty or "none": kernels stay in memory only
-  std::vector<std::filesystem::path> read_only_caches;  // [cache_layers] separated by ':'
-  std::int64_t cache_limit_bytes = 1LL << 30;           // [cache_limit_mb]
-  std::filesystem::path nvrtc_library;                  // [nvrtc] library or its folder; empty: searched
-  std::filesystem::path templates_directory;            // [templates] empty: the embedded ones
-  std::filesystem::path miss_file;                      // [miss_file] default: misses.jsonl in the cache folder
-  int compile_threads = 0;                              // [compile_threads] 0: one per core
+  Policy policy = Policy::cached;         // [policy]
+  std::filesystem::path cache_directory;  // [cache_dir] empty or "none": kernels stay in memory only
+  // [cache_layers] cache files, separated by ':', searched after the user's; "<file>#sha256=<hex>" pins the content.
+  std::vector<std::filesystem::path> read_only_caches;
+  std::int64_t cache_limit_bytes = 1LL << 30;  // [cache_limit_mb]
+  std::filesystem::path nvrtc_library;         // [nvrtc] library or its folder; empty: searched
+  std::filesystem::path templates_directory;   // [templates] empty: the embedded ones
+  std::filesystem::path miss_file;             // [miss_file] default: misses.jsonl in the cache folder
+  int compile_threads = 0;                     // [compile_threads] 0: one per core
   NvrtcSearch nvrtc_search;
 
   // The defaults, the user's cache folder (XDG_CACHE_HOME or ~/.cache, then gdnjit), and what GDNJIT_* variables
