@@ -99,12 +99,14 @@ void add_folders(std::initializer_list<const char*> variables, std::vector<Path>
   }
 }
 
-// The XDG base directory rules: a relative XDG_CACHE_HOME is ignored.
-Path user_cache_directory() {
-  if (const auto xdg = variable("XDG_CACHE_HOME"); xdg && Path(*xdg).is_absolute()) return Path(*xdg) / "gdnjit";
-  if (const auto home = variable("HOME"); home && Path(*home).is_absolute()) return Path(*home) / ".cache" / "gdnjit";
+// The folder that `name` holds, or `below_home`, by the XDG base directory rules; then gdnjit. A relative one is ignored.
+Path user_folder(const char* name, const char* below_home) {
+  if (const auto xdg = variable(name); xdg && Path(*xdg).is_absolute()) return Path(*xdg) / "gdnjit";
+  if (const auto home = variable("HOME"); home && Path(*home).is_absolute()) return Path(*home) / below_home / "gdnjit";
   return {};
 }
+
+Path user_cache_directory() { return user_folder("XDG_CACHE_HOME", ".cache"); }
 
 }  // namespace
 
@@ -124,7 +126,8 @@ Options Options::from_environment() {
   NvrtcSearch& search = options.nvrtc_search;
   add_folders({"CUDA_HOME", "CUDA_PATH"}, search.toolkit_folders);
   add_folders({"VIRTUAL_ENV", "CONDA_PREFIX"}, search.python_prefixes);
-  if (const Path cache = user_cache_directory(); !cache.empty()) search.nvrtc_folders.push_back(cache / "nvrtc");
+  if (const Path data = user_folder("XDG_DATA_HOME", ".local/share"); !data.empty())
+    search.nvrtc_folders.push_back(data / "nvrtc");
   if (const auto home = variable("HOME")) search.home = *home;
   return options;
 }

@@ -20,7 +20,7 @@ enum class Policy : unsigned char {
 // Where NVRTC may lie when Options::nvrtc_library is empty, beside the loader's path and the usual places.
 struct NvrtcSearch {
   std::vector<std::filesystem::path> toolkit_folders;  // CUDA_HOME, CUDA_PATH
-  std::vector<std::filesystem::path> nvrtc_folders;    // the cache folder's nvrtc/, where set-up unpacks the wheel
+  std::vector<std::filesystem::path> nvrtc_folders;    // ~/.local/share/gdnjit/nvrtc, where set-up unpacks the wheel
   std::vector<std::filesystem::path> python_prefixes;  // VIRTUAL_ENV, CONDA_PREFIX
   std::filesystem::path home;                          // HOME: below it .local and .pyenv
 };
