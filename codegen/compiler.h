@@ -22,11 +22,11 @@ struct PtxasReport {
 };
 
 struct CompiledKernel {
-  std::string ptx;                // what the emulator runs
-  std::vector<std::byte> cubin;   // what a GPU loads
+  std::string ptx;               // what the emulator runs
+  std::vector<std::byte> cubin;  // what a GPU loads
   PtxasReport report;
   std::string log;
-  double milliseconds = 0;        // wall time of this compile
+  double milliseconds = 0;  // wall time of this compile
 };
 
 // An ordinary outcome: NVRTC refused the source.

@@ -26,7 +26,7 @@ using FieldMap = std::vector<std::pair<std::string, std::string>>;
 
 std::optional<std::string_view> find_field(const FieldMap& fields, std::string_view name);
 void set_field(FieldMap& fields, std::string_view name, std::string value);  // replaces or appends
-std::string fields_text(const FieldMap& fields);                            // "H=16 HV=32 ..."
+std::string fields_text(const FieldMap& fields);                             // "H=16 HV=32 ..."
 FieldMap parse_fields(std::string_view text);  // inverse of fields_text; throws invalid_argument
 
 // Specialise for each enum that is a field: `type` as written in generated source and `names` in value order.
@@ -40,8 +40,7 @@ struct EnumNames<DType> {
 };
 
 template <typename Enum>
-  requires std::is_enum_v<Enum>
-std::string_view enum_name(Enum value) {
+requires std::is_enum_v<Enum> std::string_view enum_name(Enum value) {
   return EnumNames<Enum>::names.at(static_cast<std::size_t>(value));
 }
 
@@ -74,8 +73,7 @@ bool parse_value(std::string_view text, float& value);
 bool parse_value(std::string_view text, bool& value);
 
 template <std::integral T>
-  requires(!std::same_as<T, bool>)
-bool parse_value(std::string_view text, T& value) {
+requires(!std::same_as<T, bool>) bool parse_value(std::string_view text, T& value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size();
 }
@@ -116,7 +114,9 @@ void parse_field(std::string_view name, std::string_view text, T& value) {
     fail(ErrorCode::invalid_argument, "{}={}: unknown value{}", name, text, suggestion(text, known));
   } else {
     require(detail::parse_value(text, value), "{}={}: not a {}", name, text,
-            std::same_as<T, bool> ? "boolean (true, false)" : std::same_as<T, float> ? "number" : "whole number");
+            std::same_as<T, bool>    ? "boolean (true, false)"
+            : std::same_as<T, float> ? "number"
+                                     : "whole number");
   }
 }
 

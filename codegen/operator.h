@@ -43,7 +43,7 @@ enum class TensorRole : unsigned char {
 
 // One tensor of a call, as a problem describes it.
 struct TensorSpec {
-  std::string name;                 // "q", "state_in"
+  std::string name;  // "q", "state_in"
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;  // with the problem's B
   TensorRole role = TensorRole::input;

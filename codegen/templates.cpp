@@ -40,7 +40,8 @@ TemplateSet::TemplateSet(std::vector<TemplateFile> files) : files_(std::move(fil
 const TemplateSet& TemplateSet::embedded() {
   static const TemplateSet set = [] {
     std::vector<TemplateFile> files;
-    for (const EmbeddedTemplate& file : embedded_templates()) files.push_back({std::string(file.name), std::string(file.text)});
+    for (const EmbeddedTemplate& file : embedded_templates())
+      files.push_back({std::string(file.name), std::string(file.text)});
     return TemplateSet(std::move(files));
   }();
   return set;
@@ -48,7 +49,8 @@ const TemplateSet& TemplateSet::embedded() {
 
 TemplateSet TemplateSet::with_overrides(const std::filesystem::path& directory) {
   if (!std::filesystem::is_directory(directory)) {
-    fail(ErrorCode::io, "reading templates from {}: not a directory; set GDNJIT_TEMPLATES to a folder laid out like templates/",
+    fail(ErrorCode::io,
+         "reading templates from {}: not a directory; set GDNJIT_TEMPLATES to a folder laid out like templates/",
          directory.string());
   }
   std::vector<TemplateFile> files = embedded().files();
@@ -56,7 +58,8 @@ TemplateSet TemplateSet::with_overrides(const std::filesystem::path& directory) 
     const auto extension = entry.path().extension();
     if (!entry.is_regular_file() || (extension != ".cuh" && extension != ".h")) continue;
     TemplateFile file{entry.path().lexically_relative(directory).generic_string(), read_file(entry.path())};
-    const auto same = std::find_if(files.begin(), files.end(), [&](const auto& other) { return other.name == file.name; });
+    const auto same =
+        std::find_if(files.begin(), files.end(), [&](const auto& other) { return other.name == file.name; });
     if (same == files.end()) {
       files.push_back(std::move(file));
     } else {
@@ -67,8 +70,9 @@ TemplateSet TemplateSet::with_overrides(const std::filesystem::path& directory) 
 }
 
 const TemplateFile* TemplateSet::find(std::string_view name) const {
-  const auto found = std::lower_bound(files_.begin(), files_.end(), name,
-                                      [](const TemplateFile& file, std::string_view wanted) { return file.name < wanted; });
+  const auto found =
+      std::lower_bound(files_.begin(), files_.end(), name,
+                       [](const TemplateFile& file, std::string_view wanted) { return file.name < wanted; });
   return found != files_.end() && found->name == name ? &*found : nullptr;
 }
 

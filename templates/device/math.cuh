@@ -26,7 +26,7 @@ __device__ __forceinline__ float sqrt_approx(float x) {  // 2^-23 relative
 // e^x. The product x log2(e) is split, since its rounding alone would cost |x| 2^-24; the
 // clamps keep the split finite: below -104 the result is 0, above 88 it stays e^88. A NaN stays a NaN.
 __device__ __forceinline__ float exponential(float x) {
-  constexpr float kLog2e = 1.4426950216293335f;      // upper part
+  constexpr float kLog2e = 1.4426950216293335f;  // upper part
   constexpr float kLog2eRest = 1.9259629911266175e-8f;
   constexpr float kLn2 = 0.6931471805599453f;
   x = x < -104.0f ? -104.0f : x;

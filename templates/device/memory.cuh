@@ -8,52 +8,54 @@ namespace gdnjit::device {
 
 // load_words and store_words for one register class: kBytes (4, 8 or 16) at an address aligned to kBytes. Volatile: a
 // load after a store to the same place is a new load, and loads are issued in the order written.
-#define GDNJIT_WORD_ACCESS(Type, c)                                                                                \
-  template <int kBytes, CacheHint kHint, int kWords>                                                               \
-  __device__ __forceinline__ void load_words(const void* address, Type(&w)[kWords]) {                              \
-    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                           \
-    if constexpr (kHint == CacheHint::normal) {                                                                    \
-      if constexpr (kBytes == 4) {                                                                                 \
-        asm volatile("ld.global.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                      \
-      } else if constexpr (kBytes == 8) {                                                                          \
-        asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));                \
-      } else {                                                                                                     \
-        asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"                                                    \
-                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3]) : "l"(address));                         \
-      }                                                                                                            \
-    } else {                                                                                                       \
-      if constexpr (kBytes == 4) {                                                                                 \
-        asm volatile("ld.global.cs.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                   \
-      } else if constexpr (kBytes == 8) {                                                                          \
-        asm volatile("ld.global.cs.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));             \
-      } else {                                                                                                     \
-        asm volatile("ld.global.cs.v4.b32 {%0, %1, %2, %3}, [%4];"                                                 \
-                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3]) : "l"(address));                         \
-      }                                                                                                            \
-    }                                                                                                              \
-  }                                                                                                                \
-  template <int kBytes, CacheHint kHint, int kWords>                                                               \
-  __device__ __forceinline__ void store_words(void* address, const Type(&w)[kWords]) {                             \
-    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                           \
-    if constexpr (kHint == CacheHint::normal) {                                                                    \
-      if constexpr (kBytes == 4) {                                                                                 \
-        asm volatile("st.global.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                                \
-      } else if constexpr (kBytes == 8) {                                                                          \
-        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");              \
-      } else {                                                                                                     \
-        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]), c(w[3]) \
-                     : "memory");                                                                                  \
-      }                                                                                                            \
-    } else {                                                                                                       \
-      if constexpr (kBytes == 4) {                                                                                 \
-        asm volatile("st.global.cs.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                             \
-      } else if constexpr (kBytes == 8) {                                                                          \
-        asm volatile("st.global.cs.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");           \
-      } else {                                                                                                     \
-        asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]),      \
-                     c(w[3]) : "memory");                                                                          \
-      }                                                                                                            \
-    }                                                                                                              \
+#define GDNJIT_WORD_ACCESS(Type, c)                                                                                   \
+  template <int kBytes, CacheHint kHint, int kWords>                                                                  \
+  __device__ __forceinline__ void load_words(const void* address, Type(&w)[kWords]) {                                 \
+    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                              \
+    if constexpr (kHint == CacheHint::normal) {                                                                       \
+      if constexpr (kBytes == 4) {                                                                                    \
+        asm volatile("ld.global.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                         \
+      } else if constexpr (kBytes == 8) {                                                                             \
+        asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));                   \
+      } else {                                                                                                        \
+        asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];"                                                       \
+                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3])                                             \
+                     : "l"(address));                                                                                 \
+      }                                                                                                               \
+    } else {                                                                                                          \
+      if constexpr (kBytes == 4) {                                                                                    \
+        asm volatile("ld.global.cs.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                      \
+      } else if constexpr (kBytes == 8) {                                                                             \
+        asm volatile("ld.global.cs.v2.b32 {%0, %1}, [%2];" : "=" c(w[0]), "=" c(w[1]) : "l"(address));                \
+      } else {                                                                                                        \
+        asm volatile("ld.global.cs.v4.b32 {%0, %1, %2, %3}, [%4];"                                                    \
+                     : "=" c(w[0]), "=" c(w[1]), "=" c(w[2]), "=" c(w[3])                                             \
+                     : "l"(address));                                                                                 \
+      }                                                                                                               \
+    }                                                                                                                 \
+  }                                                                                                                   \
+  template <int kBytes, CacheHint kHint, int kWords>                                                                  \
+  __device__ __forceinline__ void store_words(void* address, const Type(&w)[kWords]) {                                \
+    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                              \
+    if constexpr (kHint == CacheHint::normal) {                                                                       \
+      if constexpr (kBytes == 4) {                                                                                    \
+        asm volatile("st.global.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                                   \
+      } else if constexpr (kBytes == 8) {                                                                             \
+        asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");                 \
+      } else {                                                                                                        \
+        asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]), c(w[3])    \
+                     : "memory");                                                                                     \
+      }                                                                                                               \
+    } else {                                                                                                          \
+      if constexpr (kBytes == 4) {                                                                                    \
+        asm volatile("st.global.cs.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                                \
+      } else if constexpr (kBytes == 8) {                                                                             \
+        asm volatile("st.global.cs.v2.b32 [%0], {%1, %2};" ::"l"(address), c(w[0]), c(w[1]) : "memory");              \
+      } else {                                                                                                        \
+        asm volatile("st.global.cs.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), c(w[0]), c(w[1]), c(w[2]), c(w[3]) \
+                     : "memory");                                                                                     \
+      }                                                                                                               \
+    }                                                                                                                 \
   }
 
 GDNJIT_WORD_ACCESS(unsigned, "r")

@@ -40,7 +40,7 @@ struct Step {
   static constexpr int kVector = c.state_vector;
   using Word = device::Word<c.state_dtype>;
   static constexpr int kWords = device::words_of<c.state_dtype>(kVector);
-  static constexpr int kTileRows = kIsVk ? kKeys / kVector : kKeys;      // accesses along K
+  static constexpr int kTileRows = kIsVk ? kKeys / kVector : kKeys;         // accesses along K
   static constexpr int kTileColumns = kIsVk ? kValues : kValues / kVector;  // accesses along V
 
   // The state of one pass as loaded; 16-bit states stay two to a register until used.
@@ -58,13 +58,13 @@ struct Step {
   // Where a lane works. Everything beyond first_key and first_value is a constant distance, so accesses need one
   // address register and immediate offsets.
   struct Place {
-    int b, hv, h, j;        // sequence; value head, as key head h and place j in its group
+    int b, hv, h, j;  // sequence; value head, as key head h and place j in its group
     int lane_k;
-    int first_key;          // the lane's first key of a pass
-    int first_value;        // the lane's first column
-    const void* state_in;   // the head's state, at (first_key, first_value)
+    int first_key;         // the lane's first key of a pass
+    int first_value;       // the lane's first column
+    const void* state_in;  // the head's state, at (first_key, first_value)
     void* state_out;
-    bool padded;            // the row holds no sequence
+    bool padded;  // the row holds no sequence
     bool writes_state;
   };
 
@@ -78,9 +78,7 @@ struct Step {
   // ---- indices -----------------------------------------------------------------------------------------------
 
   // Distance of a lane's i-th key from its first: chunks of key_chunk keys, dealt to the lanes in turn.
-  static constexpr int key_distance(int i) {
-    return (i / c.key_chunk) * (c.lanes_k * c.key_chunk) + i % c.key_chunk;
-  }
+  static constexpr int key_distance(int i) { return (i / c.key_chunk) * (c.lanes_k * c.key_chunk) + i % c.key_chunk; }
   // Distance of a lane's n-th column from its first, dealt likewise in chunks of value_chunk.
   static constexpr int value_distance(int n) {
     return (n / kValueChunk) * (c.lanes_v() * kValueChunk) + n % kValueChunk;
@@ -141,10 +139,10 @@ struct Step {
     }
     const long long lane_start = kIsVk ? static_cast<long long>(at.first_value) * kK + at.first_key
                                        : static_cast<long long>(at.first_key) * kV + at.first_value;
-    at.state_in = device::element<c.state_dtype>(
-        p.state_in, read_row * p.state_in_row + at.hv * p.state_in_head + lane_start);
-    at.state_out = device::element<c.state_dtype>(
-        p.state_out, write_row * p.state_out_row + at.hv * p.state_out_head + lane_start);
+    at.state_in =
+        device::element<c.state_dtype>(p.state_in, read_row * p.state_in_row + at.hv * p.state_in_head + lane_start);
+    at.state_out = device::element<c.state_dtype>(p.state_out,
+                                                  write_row * p.state_out_row + at.hv * p.state_out_head + lane_start);
     return at;
   }
 
@@ -191,7 +189,7 @@ struct Step {
   // ---- phase 3: norm, gate, beta -----------------------------------------------------------------------------
 
   static __device__ __forceinline__ float sum_over_keys(float value) {
-    return device::sum_over_lanes<c.lanes_k, kIsVk ? 1 : c.lanes_v()>(value);
+    return device::sum_over_lanes < c.lanes_k, kIsVk ? 1 : c.lanes_v() > (value);
   }
 
   static __device__ __forceinline__ float sum_of_squares(const float (&values)[kKeys]) {
@@ -239,7 +237,8 @@ struct Step {
   }
 
   static __device__ __forceinline__ float decay_rate(const StepParams& p, const Place& at) {
-    if constexpr (gate_has_parameters(c.gate)) return device::exponential(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
+    if constexpr (gate_has_parameters(c.gate))
+      return device::exponential(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
     return 0.0f;
   }
 
@@ -255,7 +254,8 @@ struct Step {
     }
   }
 
-  static __device__ __forceinline__ void load_channel_decay(const StepParams& p, const Place& at, int pass, Keys& keys) {
+  static __device__ __forceinline__ void load_channel_decay(const StepParams& p, const Place& at, int pass,
+                                                            Keys& keys) {
     if constexpr (kChannelGate) {
       const float rate = decay_rate(p, at);
       const int first = at.first_key + pass * c.block_k;
@@ -328,31 +328,30 @@ struct Step {
   static __device__ __forceinline__ void emit(const StepParams& p, const Place& at, const Sums& sums, float alpha,
                                               float beta, float (&delta)[kValues]) {
     const void* v_start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at) + at.first_value);
-    void* o_start = output_start(p, at);
+    float output[kValues];
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
       delta[n] = 0.0f;
       if (value_inside(at, n)) {
         const float v = device::load_scalar<c.io_dtype>(v_start, value_distance(n));
         delta[n] = beta * (v - alpha * sums.state_k[n]);
-        const float o = fmaf(sums.q_k, delta[n], alpha * sums.state_q[n]);
-        // All lanes_k lanes hold the result; they take turns in storing it.
-        if (at.lane_k == n % c.lanes_k) device::store_scalar<c.output_dtype>(o_start, value_distance(n), o);
       }
+      output[n] = fmaf(sums.q_k, delta[n], alpha * sums.state_q[n]);
     }
+    store_output(p, at, output);
   }
 
-  static __device__ __forceinline__ void* output_start(const StepParams& p, const Place& at) {
-    return device::element<c.output_dtype>(p.o, at.b * p.o_batch + at.hv * p.o_head + at.first_value);
-  }
-
-  static __device__ __forceinline__ void zero_output(const StepParams& p, const Place& at) {
-    void* o_start = output_start(p, at);
+  // All lanes_k lanes hold a column's result. Each stores another one, so that an access covers whole sectors.
+  static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at,
+                                                      const float (&output)[kValues]) {
+    void* start = device::element<c.output_dtype>(p.o, at.b * p.o_batch + at.hv * p.o_head + at.first_value);
 #pragma unroll
-    for (int n = 0; n < kValues; ++n) {
-      if (at.lane_k == n % c.lanes_k && value_inside(at, n)) {
-        device::store_scalar<c.output_dtype>(o_start, value_distance(n), 0.0f);
-      }
+    for (int group = 0; group < kValues; group += c.lanes_k) {
+      float own = output[group];
+#pragma unroll
+      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) own = at.lane_k == m ? output[group + m] : own;
+      const int n = group + at.lane_k;
+      if (n < kValues && value_inside(at, n)) device::store_scalar<c.output_dtype>(start, value_distance(n), own);
     }
   }
 
@@ -454,7 +453,10 @@ struct Step {
   static __device__ __forceinline__ void run(const StepParams& p) {
     const Place at = locate(p);
     if (kPool && at.padded) {
-      if constexpr (c.pad_policy == PadPolicy::zero) zero_output(p, at);
+      if constexpr (c.pad_policy == PadPolicy::zero) {
+        const float zeros[kValues] = {};
+        store_output(p, at, zeros);
+      }
       return;
     }
     if constexpr (c.passes() == 1) {

@@ -70,9 +70,12 @@ struct StepConfig {
     if (block_v < 1 || block_v % (warps * lanes_v() * value_chunk()) != 0)
       return "block_v must be a multiple of warps * lanes_v * value_chunk";
     if (block_k < 1 || block_k % (lanes_k * key_chunk) != 0) return "block_k must be a multiple of lanes_k * key_chunk";
-    if (key_chunk % key_vector != 0 || head_dim_k % key_chunk != 0) return "key_chunk must divide K and hold whole vectors";
-    if (state_layout == StateLayout::vk && key_chunk != state_vector) return "key_chunk must equal state_vector in layout vk";
-    if (state_layout == StateLayout::kv && head_dim_v % state_vector != 0) return "state_vector must divide V in layout kv";
+    if (key_chunk % key_vector != 0 || head_dim_k % key_chunk != 0)
+      return "key_chunk must divide K and hold whole vectors";
+    if (state_layout == StateLayout::vk && key_chunk != state_vector)
+      return "key_chunk must equal state_vector in layout vk";
+    if (state_layout == StateLayout::kv && head_dim_v % state_vector != 0)
+      return "state_vector must divide V in layout kv";
     return nullptr;
   }
 };
@@ -150,7 +153,7 @@ struct StepParams {
   long long q_batch, q_head;
   long long k_batch, k_head;
   HeadStrides v_strides, gate_strides, beta_strides;
-  long long state_in_row, state_in_head;    // row: sequence or slot
+  long long state_in_row, state_in_head;  // row: sequence or slot
   long long state_out_row, state_out_head;
   long long o_batch, o_head;
   long long read_slot_stride, write_slot_stride;

@@ -1,0 +1,73 @@
+// What a step moves, counted: these are performance tests that need no GPU.
+#include <doctest/doctest.h>
+
+#include "autotune/device_tensors.h"
+#include "tests/gdn/emulator_fixture.h"
+
+using namespace gdnjit;
+using namespace gdnjit::tests;
+
+namespace {
+
+LaunchCounters count(Runtime::Impl& runtime, const FieldMap& problem,
+                     const std::optional<FieldMap>& tiles = std::nullopt) {
+  const auto plan = make_plan(runtime, step(), problem, tiles);
+  const auto workload = reference::make_workload("gdn.step", step().complete(problem), reference::Inputs::typical, 1);
+  autotune::DeviceTensors tensors(runtime.device(), workload->tensors(), 256);
+  tensors.upload(workload->tensors(), nullptr);
+  plan->run(tensors.views(), nullptr);
+  const LaunchCounters* counters = runtime.device().last_counters();
+  REQUIRE(counters != nullptr);
+  return *counters;
+}
+
+// Bytes moved over the least that could be: sectors against the operator's footprint.
+double read_ratio(const LaunchCounters& counters, const FieldMap& problem) {
+  return 32.0 * static_cast<double>(counters.sectors_read) / static_cast<double>(step().footprint(problem).bytes_read);
+}
+double write_ratio(const LaunchCounters& counters, const FieldMap& problem) {
+  return 32.0 * static_cast<double>(counters.sectors_written) /
+         static_cast<double>(step().footprint(problem).bytes_written);
+}
+
+}  // namespace
+
+TEST_CASE("the state is read once and written once, within 2 percent, for K=V=128") {
+  const auto runtime = emulator_runtime("sm_90a");
+  for (const char* layout : {"kv", "vk"}) {
+    const FieldMap problem =
+        step().complete(parse_fields(std::string("B=4 H=4 HV=8 io=bf16 state=f32 state_layout=") + layout));
+    const LaunchCounters counters = count(*runtime, problem);
+    const double state_bytes = 4.0 * 8 * 128 * 128 * 4;
+    CAPTURE(layout);
+    // Stores: the state and one output row a head.
+    CHECK(write_ratio(counters, problem) == doctest::Approx(1.0).epsilon(0.02));
+    // Loads: q, k and the gates are read again by every warp of a head (from the caches); leave them out by counting
+    // the 16-byte accesses, which only the state uses at this io dtype and layout.
+    CHECK(32.0 * static_cast<double>(counters.sectors_written) >= state_bytes);
+    CHECK(counters.bytes_requested_written == step().footprint(problem).bytes_written);
+  }
+}
+
+TEST_CASE("what every warp reads beside its state stays small") {
+  const auto runtime = emulator_runtime("sm_90a");
+  for (const char* text : {"state=f32 state_layout=vk", "state=f32 state_layout=kv", "state=bf16 state_layout=vk"}) {
+    const FieldMap problem = step().complete(parse_fields(std::string("B=64 H=1 HV=2 ") + text));
+    CAPTURE(text);
+    const LaunchCounters counters = count(*runtime, problem);
+    // Every warp reads q and k of its head: 512 bytes for 4 KiB of state (fp32) or 2 KiB (bf16), all from the caches.
+    CHECK(read_ratio(counters, problem) < 1.35);
+    CHECK(write_ratio(counters, problem) < 1.02);
+  }
+}
+
+TEST_CASE("a step issues few instructions for each state element and no barrier") {
+  const auto runtime = emulator_runtime("sm_90a");
+  const FieldMap problem = step().complete(parse_fields("B=2 H=2 HV=4"));
+  const FieldMap tiles = parse_fields("block_v=32 block_k=128 lanes_k=8 warps=4 cache_hint=normal");
+  const LaunchCounters counters = count(*runtime, problem, tiles);
+  const double elements = 2.0 * 4 * 128 * 128;
+  CHECK(static_cast<double>(counters.lane_instructions) / elements < 26);
+  CHECK(counters.shared_load_instructions == 0);
+  CHECK(counters.block_barriers == 0);
+}
