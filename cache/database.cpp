@@ -81,9 +81,8 @@ Database::Database(const std::filesystem::path& file, OpenMode mode, int busy_ti
   sqlite3_limit(handle_, SQLITE_LIMIT_LENGTH, kMaxValueBytes);
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-  run("PRAGMA cell_size_check=ON; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY");
   query_only_ = mode != OpenMode::read_write;
-  if (query_only_) run("PRAGMA query_only=ON");
+  run(query_only_ ? "PRAGMA cell_size_check=ON; PRAGMA query_only=ON" : "PRAGMA cell_size_check=ON");
 }
 
 Database::~Database() {
@@ -118,8 +117,15 @@ void Database::note(int code) {
 }
 
 // Not WAL: it fails on network file systems and in read-only folders, and releases before 3.51.3 can corrupt the file
-// when a checkpoint meets a writer. TRUNCATE spares the folder two writes per commit against DELETE.
-bool Database::prepare_to_write() { return run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL"); }
+// when a checkpoint meets a writer. TRUNCATE spares the folder two writes per commit against DELETE. No mmap either.
+// Left until the first write, because a process that finds all its kernels never gets here.
+bool Database::prepare_to_write() {
+  if (!journal_set_) {
+    journal_set_ = run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=0;"
+                       "PRAGMA temp_store=MEMORY");
+  }
+  return journal_set_;
+}
 
 bool Database::run(const char* sql) {
   if (!ok()) return false;
@@ -224,7 +230,8 @@ std::span<const std::byte> Query::bytes(int column) const {
   return {data, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};
 }
 
-Transaction::Transaction(Database& database) : database_(database), open_(database.run("BEGIN IMMEDIATE")) {}
+Transaction::Transaction(Database& database)
+    : database_(database), open_(database.prepare_to_write() && database.run("BEGIN IMMEDIATE")) {}
 
 Transaction::~Transaction() {
   if (!open_ || !database_.handle_) return;

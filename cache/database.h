@@ -48,8 +48,6 @@ class Database {
   // Notes a failure that SQLite does not see.
   void fail(Trouble what, std::string text);
 
-  // Sets the journal up. Not before it is known that the file is ours: it changes a file in WAL mode.
-  bool prepare_to_write();
   // Runs statements that return no rows.
   bool run(const char* sql);
   // The first column of the first row; 0 if there is none.
@@ -66,10 +64,12 @@ class Database {
   friend class Query;
   friend class Transaction;
   sqlite3_stmt* prepared(std::string_view sql);
+  bool prepare_to_write();
   void note(int code);
 
   sqlite3* handle_ = nullptr;
   bool query_only_ = false;
+  bool journal_set_ = false;
   std::unordered_map<std::string, sqlite3_stmt*> statements_;
   Trouble trouble_ = Trouble::none;
   std::string text_;
@@ -106,7 +106,8 @@ class Query {
   int bound_ = 0;
 };
 
-// Rolls back unless committed. BEGIN IMMEDIATE: a writer waits at the start, where waiting is safe.
+// Rolls back unless committed. BEGIN IMMEDIATE: a writer waits at the start, where waiting is safe. REQUIRES: the file
+// is known to be ours, because the first one on a connection sets the journal up, which changes a file in WAL mode.
 class Transaction {
  public:
   explicit Transaction(Database& database);

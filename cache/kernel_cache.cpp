@@ -158,7 +158,12 @@ class KernelCache::Impl final : private Forkable {
     return s;
   }
 
-  const UserFile& file() const { return file_; }
+  std::filesystem::path file() const { return file_.file(); }
+
+  std::string trouble() {
+    file_.use([](Store&) {});  // opening it shows most of what can be wrong
+    return file_.trouble();
+  }
 
  private:
   static BinaryPtr count(Counter& counter, BinaryPtr result) {
@@ -177,13 +182,18 @@ class KernelCache::Impl final : private Forkable {
   // Runs visit(Store&) on each layer that works, until it returns true.
   void each_layer(const std::function<bool(Store&)>& visit) {
     if (options_.read_only.empty()) return;
-    std::lock_guard lock(layers_mutex_);
-    for (Layer& layer : layers_) {
-      Store* store = layer.store();
-      const bool found = store && visit(*store);
-      layer.check_after_use();
-      if (found) return;
+    std::vector<std::string> warnings;
+    {
+      std::lock_guard lock(layers_mutex_);
+      for (Layer& layer : layers_) {
+        Store* store = layer.store();
+        const bool found = store && visit(*store);
+        layer.check_after_use();
+        if (std::string text = layer.take_warning(); !text.empty()) warnings.push_back(std::move(text));
+        if (found) break;
+      }
     }
+    for (const std::string& text : warnings) warn_once("cache-layer:" + text, text);
   }
 
   // The user's file, then each layer. A ready record in a layer beats a failure above it.
@@ -390,7 +400,7 @@ void KernelCache::remember_toolchain(const FileIdentity& library, std::string_vi
 std::optional<std::pair<FileIdentity, std::string>> KernelCache::last_toolchain() { return impl_->last_toolchain(); }
 
 CacheStatistics KernelCache::statistics() const { return impl_->statistics(); }
-std::filesystem::path KernelCache::file() const { return impl_->file().file(); }
-std::string KernelCache::trouble() const { return impl_->file().trouble(); }
+std::filesystem::path KernelCache::file() const { return impl_->file(); }
+std::string KernelCache::trouble() const { return impl_->trouble(); }
 
 }  // namespace gdnjit::cache

@@ -12,7 +12,6 @@
 #include "cache/permissions.h"
 #include "cache/schema.h"
 #include "cache/user_file.h"
-#include "runtime/support/log.h"
 
 namespace gdnjit::cache {
 namespace {
@@ -88,8 +87,7 @@ void Layer::drop(const std::string& why) {
   store_.reset();
   database_.reset();
   ++damaged_;
-  warn_once("cache-layer:" + name_.file.string(),
-            fmt::format("the read-only cache '{}' is not used: {}", name_.file.string(), why));
+  warning_ = fmt::format("the read-only cache '{}' is not used: {}", name_.file.string(), why);
 }
 
 void Layer::check_after_use() {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "cache/store.h"
 
@@ -29,6 +30,8 @@ class Layer {
   std::int64_t damaged() const { return damaged_ + (store_ ? store_->damaged() : 0); }
   // To be called after a use: drops the layer if the use failed.
   void check_after_use();
+  // What is to be said about the layer, once: "" most of the time. Given by the caller when it holds no lock.
+  std::string take_warning() { return std::exchange(warning_, {}); }
   // The child of a fork opens the file anew.
   void reopen_in_child();
 
@@ -40,6 +43,7 @@ class Layer {
   std::unique_ptr<Database> database_;
   std::unique_ptr<Store> store_;
   bool tried_ = false;
+  std::string warning_;
   std::int64_t damaged_ = 0;
 };
 

@@ -130,11 +130,7 @@ SchemaState prepare_schema(Database& database, bool may_write) {
 SchemaState prepare_schema(Database& database, bool may_write, std::span<const Migration> steps) {
   const int aim = steps.back().from + 1;
   SchemaState state = look(database, aim);
-  if (!may_write || state == SchemaState::foreign || state == SchemaState::newer || state == SchemaState::failed) {
-    return state;
-  }
-  if (!database.prepare_to_write()) return SchemaState::failed;
-  if (state == SchemaState::ready) return state;
+  if (!may_write || (state != SchemaState::empty && state != SchemaState::older)) return state;
 
   Transaction transaction(database);
   if (!transaction.open()) return SchemaState::failed;

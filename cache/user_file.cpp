@@ -47,6 +47,13 @@ std::filesystem::path name_aside(const std::filesystem::path& file) {
   return name;
 }
 
+// So that the cache stays where it is when the process changes its working folder. "" stays "".
+std::filesystem::path absolute_path(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path absolute = path.empty() ? path : std::filesystem::absolute(path, error);
+  return absolute.empty() ? path : absolute;
+}
+
 // One process at a time sets a file aside, so that nobody moves the fresh file of another.
 class HealLock {
  public:
@@ -70,8 +77,8 @@ class HealLock {
 
 }  // namespace
 
-UserFile::UserFile(std::filesystem::path directory, int busy_timeout_ms)
-    : directory_(std::move(directory)),
+UserFile::UserFile(const std::filesystem::path& directory, int busy_timeout_ms)
+    : directory_(absolute_path(directory)),
       file_(directory_.empty() ? std::filesystem::path() : directory_ / kFileName),
       busy_timeout_ms_(busy_timeout_ms),
       given_up_(directory_.empty()) {}

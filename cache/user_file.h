@@ -23,7 +23,7 @@ inline constexpr const char* kLocksName = "locks";
 class UserFile {
  public:
   // An empty directory: there is no file and nothing to warn about.
-  UserFile(std::filesystem::path directory, int busy_timeout_ms);
+  UserFile(const std::filesystem::path& directory, int busy_timeout_ms);
   ~UserFile();
   UserFile(const UserFile&) = delete;
   UserFile& operator=(const UserFile&) = delete;

@@ -390,6 +390,25 @@ TEST_CASE("what is made is private, and what others could write to is not loaded
   }
 }
 
+TEST_CASE("the trouble can be asked for before anything else is done") {
+  const TempDir dir;
+  const Warnings warnings;
+  CHECK(KernelCache(options_for(dir / "good")).trouble() == "");
+  CHECK(KernelCache(options_for("/proc/gdnjit")).trouble().find("cannot make the folder") != std::string::npos);
+  CHECK(KernelCache(CacheOptions{}).trouble() == "");
+}
+
+TEST_CASE("the cache stays where it is when the process changes its folder") {
+  const TempDir dir;
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(dir.path());
+  KernelCache cache(options_for("relative"));
+  std::filesystem::current_path(before);
+  get(cache, 1);
+  CHECK(cache.file() == dir / "relative/kernels.db");
+  CHECK(std::filesystem::exists(dir / "relative/kernels.db"));
+}
+
 TEST_CASE("any name of a folder works") {
   const TempDir dir;
   for (const std::string name : {"it's", "a \"quoted\" name", "100%41?mode=ro#x", "\xc3\xbc \xe6\xbc\xa2", "a;DROP TABLE",

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <stdexcept>
 #include <thread>
 
 #include "cache/key_lock.h"
@@ -132,6 +133,29 @@ TEST_CASE("two caches of one process share compiles like two processes") {
   CHECK(compiles == 10);
   CHECK(first.statistics().compiles + second.statistics().compiles == 10);
   CHECK(first.statistics().waited + second.statistics().waited > 0);
+}
+
+TEST_CASE("a compile that throws lets the next process in line try") {
+  const TempDir dir;
+  KernelCache first(options_for(dir.path())), second(options_for(dir.path()));
+  std::atomic<bool> started{false};
+  std::thread failing([&] {
+    CHECK_THROWS_AS(first.find_or_compile(key_of(1), signature_of(1),
+                                          [&]() -> BinaryRecord {
+                                            started = true;
+                                            std::this_thread::sleep_for(std::chrono::milliseconds(100));
+                                            throw std::runtime_error("no NVRTC");
+                                          }),
+                    std::runtime_error);
+  });
+  while (!started) std::this_thread::yield();
+  const Stopwatch watch;
+  int compiles = 0;
+  CHECK(same(*get(second, 1, &compiles), binary(1)));
+  CHECK(compiles == 1);
+  CHECK(watch.seconds() < 5);
+  failing.join();
+  CHECK(std::filesystem::is_empty(dir / "locks"));
 }
 
 TEST_CASE("a writer that is killed again and again leaves a usable file") {
