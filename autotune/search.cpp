@@ -38,10 +38,11 @@ void Search::read_records() {
     if (row.basis != basis || row.deployment != options_.deployment || row.arch != device.traits.arch) continue;
     const auto own = std::find_if(candidates_.begin(), candidates_.end(),
                                   [&](const Candidate& candidate) { return speaks_of(row, candidate, toolchain_); });
-    // The user's layer comes first; what lower layers say about the same tiles does not count.
+    // The user's layer comes first; what lower layers say about the same tiles, or chose, does not count.
     if (own == candidates_.end() || own->record) continue;
     own->record = row;
-    complete_ = complete_ || (row.chosen && row.status == TuningStatus::ok);
+    own->record->chosen = row.chosen && row.status == TuningStatus::ok && !complete_;
+    complete_ = complete_ || own->record->chosen;
   }
 }
 

@@ -120,6 +120,9 @@ int serve(int in_fd, int out_fd, const WorkerFactory& factory) {
 int worker_main(int in_fd, int out_fd) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::signal(SIGPIPE, SIG_IGN);
+  // A terminal's Ctrl-C and a scheduler's SIGTERM reach the whole group. The tuner then stops after the running
+  // candidate; a worker that died of them would have that candidate recorded as crashed.
+  for (int ending : {SIGINT, SIGTERM, SIGHUP}) ::signal(ending, SIG_IGN);
   if (out_fd == STDOUT_FILENO) {
     out_fd = ::dup(STDOUT_FILENO);
     ::dup2(STDERR_FILENO, STDOUT_FILENO);

@@ -19,7 +19,8 @@ using WorkerFactory = std::function<WorkerBench(const Options& options, std::fun
 int serve(int in_fd, int out_fd, const WorkerFactory& factory);
 
 // The body of `gdn-tune worker`: serve() on a Runtime made from the tuner's options. If `out_fd` is standard output,
-// stray prints of libraries go to standard error instead. The process dies with its parent.
+// stray prints of libraries go to standard error instead. The process dies with its parent and ignores what ends
+// programs politely (SIGINT, SIGTERM, SIGHUP): its parent decides.
 int worker_main(int in_fd, int out_fd);
 
 }  // namespace gdnjit::autotune

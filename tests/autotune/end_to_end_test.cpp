@@ -1,12 +1,15 @@
 // The whole tuner with the real gdn.step on the emulator.
 #include <doctest/doctest.h>
 #include <gdnjit/gdn.h>
+#include <signal.h>
 
 #include <cstdio>
 #include <filesystem>
 
+#include "autotune/child_process.h"
 #include "autotune/tune_hook.h"
 #include "autotune/tuner.h"
+#include "autotune/worker_protocol.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tests/autotune/fakes.h"
@@ -95,6 +98,23 @@ TEST_CASE("a worker process finds what this process finds") {
   TunerOptions options;
   options.worker_command = {worker.string(), "--real"};
   CHECK(summary(tune(*remote, {request()}, options).front()) == summary(tune(*local, {request()}, {}).front()));
+}
+
+TEST_CASE("a worker survives the signals that reach its whole process group") {
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "autotune_fake_worker";
+  ChildProcess worker({"sh", "-c", "echo $$; exec \"$0\" --real", program.string()});
+  std::string line;
+  REQUIRE(worker.read_line(line, 20'000) == ChildProcess::Read::line);
+  const pid_t pid = std::stoi(line);
+  Options options;
+  options.device = "emulator:sm_90a";
+  worker.write_line(to_line({{"hello", to_json(options)}}));
+  REQUIRE(worker.read_line(line, 20'000) == ChildProcess::Read::line);
+  CHECK(line == R"({"ready":"emulator of sm_90a"})");
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) CHECK(::kill(pid, signal) == 0);
+  worker.write_line(to_line({{"check", to_json(CheckRequest{"gdn.dance", {}, {}})}}));
+  REQUIRE(worker.read_line(line, 20'000) == ChildProcess::Read::line);
+  CHECK(line.find("gdn.dance") != std::string::npos);
 }
 
 TEST_CASE("policy tune_on_miss tunes inside plan()") {

@@ -269,8 +269,10 @@ TemporaryFolder::~TemporaryFolder() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-FakeRuntime::FakeRuntime(DeviceKind kind, const std::filesystem::path& cache, const std::string& toolchain) {
+FakeRuntime::FakeRuntime(DeviceKind kind, const std::filesystem::path& cache, const std::string& toolchain,
+                         const std::vector<std::filesystem::path>& layers) {
   Options options;
+  options.read_only_caches = layers;
   options.cache_directory = cache;
   options.compile_threads = 1;
   auto own = std::make_unique<FakeDevice>(kind);

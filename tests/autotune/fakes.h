@@ -122,7 +122,8 @@ class TemporaryFolder {
 // A runtime on a fake device; `device` stays the runtime's.
 struct FakeRuntime {
   explicit FakeRuntime(DeviceKind kind = DeviceKind::cuda, const std::filesystem::path& cache = {},
-                       const std::string& toolchain = "fake 1.0");
+                       const std::string& toolchain = "fake 1.0",
+                       const std::vector<std::filesystem::path>& layers = {});
   FakeDevice* device = nullptr;
   std::unique_ptr<Runtime::Impl> impl;
 };

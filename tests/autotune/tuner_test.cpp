@@ -152,6 +152,31 @@ TEST_CASE("a finished problem is answered from its records, until forced, recomp
   CHECK(run({}, "fake 2.0") == 2);
 }
 
+TEST_CASE("what a read-only layer chose need not be tuned again, and the user's own choice goes first") {
+  const TemporaryFolder site, user;
+  FakeOperator op = three_kernels();
+  const auto run = [&](const TemporaryFolder& folder, const std::vector<std::filesystem::path>& layers) {
+    FakeRuntime runtime(DeviceKind::cuda, folder.path(), "fake 1.0", layers);
+    CountingEvaluator evaluator(*runtime.impl, op);
+    return tune_all(runtime, evaluator, op).front();
+  };
+  const std::filesystem::path layer = site.path() / "kernels.db";
+  CHECK(run(site, {}).best.tiles == "kernel=fast");
+  const TuneOutcome found = run(user, {layer});
+  CHECK(found.cached);
+  CHECK(found.best.tiles == "kernel=fast");
+
+  // The user's own search knows two of the three kernels; the layer's choice is the third.
+  const FakeOperator all = op;
+  op.space.erase(op.space.begin() + 1);
+  CHECK(run(user, {}).best.tiles == "kernel=plain");
+  op = all;
+  const TuneOutcome both = run(user, {layer});
+  CHECK(both.cached);
+  CHECK(both.best.tiles == "kernel=plain");
+  CHECK(std::count_if(both.candidates.begin(), both.candidates.end(), [](const auto& r) { return r.chosen; }) == 1);
+}
+
 TEST_CASE("a stopped run keeps what it measured and goes on from there") {
   const TemporaryFolder folder;
   const FakeOperator op = three_kernels();
