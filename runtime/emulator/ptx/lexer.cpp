@@ -77,9 +77,9 @@ class Lexer {
     return {Token::Kind::mark, text_.substr(begin, 1), line_};
   }
 
-  // "::" inside an opcode such as ld.global.L1::no_allocate.
+  // "::" inside an opcode such as ld.global.L1::no_allocate.L2::128B.
   bool is_double_colon() const {
-    return at(position_) == ':' && at(position_ + 1) == ':' && starts_word(at(position_ + 2));
+    return at(position_) == ':' && at(position_ + 1) == ':' && continues_word(at(position_ + 2));
   }
 
   // The sign in 1.5e-3, but not in 0x1e-3.
