@@ -5,6 +5,7 @@
 #include <array>
 #include <exception>
 #include <map>
+#include <memory>
 #include <new>
 #include <string>
 #include <utility>
@@ -31,12 +32,13 @@ static_assert(GDNJIT_MISMATCH == static_cast<int>(ErrorCode::mismatch));
 static_assert(GDNJIT_INTERNAL == static_cast<int>(ErrorCode::internal));
 
 struct gdnjit_runtime {
-  gdnjit::Runtime runtime;
+  std::shared_ptr<gdnjit::Runtime> runtime;
   std::string device_name;
   DLDevice device;
 };
 
 struct gdnjit_plan {
+  std::shared_ptr<gdnjit::Runtime> runtime;  // garbage collectors destroy in any order; declared first, so it goes last
   std::shared_ptr<const gdnjit::OperatorPlan> plan;
   DLDevice device;
   std::map<std::string, std::string, std::less<>> info;
@@ -90,9 +92,9 @@ std::map<std::string, std::string, std::less<>> info_texts(const gdnjit::PlanInf
 }
 
 gdnjit_plan* create_plan(gdnjit_runtime& runtime, const char* operator_name, const gdnjit::FieldMap& problem) {
-  auto plan = gdnjit::find_or_make_plan(runtime.runtime.impl(), gdnjit::find_operator(operator_name), problem);
+  auto plan = gdnjit::find_or_make_plan(runtime.runtime->impl(), gdnjit::find_operator(operator_name), problem);
   auto info = info_texts(plan->info());
-  return new gdnjit_plan{std::move(plan), runtime.device, std::move(info)};
+  return new gdnjit_plan{runtime.runtime, std::move(plan), runtime.device, std::move(info)};
 }
 
 }  // namespace
@@ -109,9 +111,9 @@ int gdnjit_runtime_create(const char* options, gdnjit_runtime** runtime) {
     *runtime = nullptr;
     gdnjit::Options settings = gdnjit::Options::from_environment();
     if (options != nullptr) settings.set_all(options);
-    gdnjit::Runtime made(settings);
-    std::string name = made.device_name();
-    const DLDevice device = gdnjit::dlpack_device(made.impl().device().info(), made.impl().device_ordinal());
+    auto made = std::make_shared<gdnjit::Runtime>(settings);
+    std::string name = made->device_name();
+    const DLDevice device = gdnjit::dlpack_device(made->impl().device().info(), made->impl().device_ordinal());
     *runtime = new gdnjit_runtime{std::move(made), std::move(name), device};
   });
 }
@@ -131,32 +133,32 @@ int gdnjit_allocate(gdnjit_runtime* runtime, size_t bytes, void** memory) {
     require_not_null(runtime, "runtime");
     require_not_null(memory, "memory");
     *memory = nullptr;
-    *memory = runtime->runtime.allocate(bytes);
+    *memory = runtime->runtime->allocate(bytes);
   });
 }
 
 void gdnjit_release(gdnjit_runtime* runtime, void* memory) {
-  if (runtime != nullptr && memory != nullptr) runtime->runtime.release(memory);
+  if (runtime != nullptr && memory != nullptr) runtime->runtime->release(memory);
 }
 
 int gdnjit_copy_in(gdnjit_runtime* runtime, void* device, const void* host, size_t bytes, void* stream) {
   return guarded([&] {
     require_not_null(runtime, "runtime");
-    runtime->runtime.copy_in(device, host, bytes, stream);
+    runtime->runtime->copy_in(device, host, bytes, stream);
   });
 }
 
 int gdnjit_copy_out(gdnjit_runtime* runtime, void* host, const void* device, size_t bytes, void* stream) {
   return guarded([&] {
     require_not_null(runtime, "runtime");
-    runtime->runtime.copy_out(host, device, bytes, stream);
+    runtime->runtime->copy_out(host, device, bytes, stream);
   });
 }
 
 int gdnjit_synchronize(gdnjit_runtime* runtime, void* stream) {
   return guarded([&] {
     require_not_null(runtime, "runtime");
-    runtime->runtime.synchronize(stream);
+    runtime->runtime->synchronize(stream);
   });
 }
 

@@ -144,6 +144,22 @@ static void test_bad_problems(gdnjit_runtime* runtime) {
   CHECK(gdnjit_plan_create_from_fields(runtime, "gdn.step", names, names, 2, &plan) == GDNJIT_INVALID_ARGUMENT);
 }
 
+/* As a garbage collector may do it. */
+static void test_runtime_goes_first(void) {
+  gdnjit_runtime* runtime = NULL;
+  gdnjit_plan* plan = NULL;
+  Call call;
+  CHECK(gdnjit_runtime_create("device=emulator;cache_dir=none", &runtime) == GDNJIT_OK);
+  CHECK(gdnjit_plan_create(runtime, "gdn.step", kProblem, &plan) == GDNJIT_OK);
+  gdnjit_runtime_destroy(runtime);
+  if (plan == NULL) return;
+  memset(state, 0, sizeof(state));
+  fill_call(&call, plan, B);
+  CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
+  check_outputs();
+  gdnjit_plan_destroy(plan);
+}
+
 static void test_memory(gdnjit_runtime* runtime) {
   const char text[] = "what goes in comes out";
   char back[sizeof(text)] = "";
@@ -176,6 +192,7 @@ int main(void) {
   test_bad_problems(runtime);
   test_memory(runtime);
   gdnjit_runtime_destroy(runtime);
+  test_runtime_goes_first();
   gdnjit_runtime_destroy(NULL);
   gdnjit_plan_destroy(NULL);
   printf(failures == 0 ? "the C interface holds\n" : "%d checks failed\n", failures);

@@ -1,8 +1,8 @@
 /* The C interface of gdnjit: plain C99, DLPack tensors, error codes. docs/c_api.md shows its use.
  *
  * Every function that can fail returns GDNJIT_OK (0) or a code; gdnjit_last_error() then says what was being done,
- * what failed and what to try. No exception and no signal crosses this border. All functions are thread-safe; a
- * runtime or plan must not be destroyed while another thread uses it.
+ * what failed and what to try. No exception crosses this border. All functions are thread-safe; a runtime or plan must
+ * not be destroyed while another thread uses it. The order of destruction is free: a plan keeps its runtime alive.
  */
 #ifndef GDNJIT_C_API_H_
 #define GDNJIT_C_API_H_
@@ -31,7 +31,7 @@ typedef enum gdnjit_code {
 } gdnjit_code;
 
 typedef struct gdnjit_runtime gdnjit_runtime; /* a device, a cache and a compiler */
-typedef struct gdnjit_plan gdnjit_plan;       /* a kernel ready to run; destroy it before its runtime */
+typedef struct gdnjit_plan gdnjit_plan;       /* a kernel ready to run */
 
 /* "0.1.0". */
 const char* gdnjit_version(void);
