@@ -35,7 +35,8 @@ class EmulatorEvent : public Event {
   }
   double microseconds_since(const Event& earlier) const override {
     const auto* other = dynamic_cast<const EmulatorEvent*>(&earlier);
-    if (other == nullptr || !recorded_ || !other->recorded_) fail(ErrorCode::device_failed, "emulator: timing with an event that was not recorded");
+    if (other == nullptr || !recorded_ || !other->recorded_)
+      fail(ErrorCode::device_failed, "emulator: timing with an event that was not recorded");
     return std::chrono::duration<double, std::micro>(time_ - other->time_).count();
   }
 
@@ -122,16 +123,18 @@ class EmulatorDevice : public Device {
   void synchronize(Stream stream) override { refuse_capture(stream, "waiting for a stream"); }
 
   std::unique_ptr<Kernel> load(const KernelImage& image) override {
-    if (image.ptx.empty()) fail(ErrorCode::device_failed, "emulator: loading kernel '{}': it comes without PTX", image.entry);
+    if (image.ptx.empty())
+      fail(ErrorCode::device_failed, "emulator: loading kernel '{}': it comes without PTX", image.entry);
     auto program = load_program(image.ptx, image.entry, execution_set());
     if (!runs_on(program->target, info_.traits.arch)) {
-      fail(ErrorCode::unsupported, "loading kernel '{}' into the {}: its PTX is for {}", image.entry, info_.name, program->target);
+      fail(ErrorCode::unsupported, "loading kernel '{}' into the {}: its PTX is for {}", image.entry, info_.name,
+           program->target);
     }
     return std::make_unique<EmulatorKernel>(std::move(program));
   }
 
-  void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters, Stream stream,
-              std::span<const BufferRange> buffers) override {
+  void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
+              Stream stream, std::span<const BufferRange> buffers) override {
     const auto* loaded = dynamic_cast<const EmulatorKernel*>(&kernel);
     if (loaded == nullptr) fail(ErrorCode::device_failed, "emulator: launching a kernel that another device loaded");
     if (Recording* recording = find_recording(stream)) {
@@ -155,7 +158,9 @@ class EmulatorDevice : public Device {
   std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& work) override;
   bool capturing(Stream stream) const override { return find_recording(stream) != nullptr; }
 
-  const LaunchCounters* last_counters() const override { return last_launch.device == this ? &last_launch.counters : nullptr; }
+  const LaunchCounters* last_counters() const override {
+    return last_launch.device == this ? &last_launch.counters : nullptr;
+  }
 
  private:
   Recording* find_recording(Stream stream) const {
@@ -164,15 +169,17 @@ class EmulatorDevice : public Device {
     return found == recordings_.end() ? nullptr : found->second;
   }
   void refuse_capture(Stream stream, const char* doing) const {
-    if (find_recording(stream) != nullptr) fail(ErrorCode::device_failed, "emulator: {} is not possible while the stream is captured", doing);
+    if (find_recording(stream) != nullptr)
+      fail(ErrorCode::device_failed, "emulator: {} is not possible while the stream is captured", doing);
   }
 
-  static RecordedLaunch record(std::shared_ptr<const Program> program, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
-                               std::span<const BufferRange> buffers);
+  static RecordedLaunch record(std::shared_ptr<const Program> program, const LaunchGeometry& geometry,
+                               std::span<const std::byte> parameters, std::span<const BufferRange> buffers);
   void check_geometry(const Program& program, const LaunchGeometry& geometry, std::size_t parameter_bytes) const;
-  RangeTable table(const Program& program, std::span<const BufferRange> buffers, std::vector<std::shared_ptr<ShadowBits>>& hold) const;
-  void launch_now(const std::shared_ptr<const Program>& program, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
-                  std::span<const BufferRange> buffers);
+  RangeTable table(const Program& program, std::span<const BufferRange> buffers,
+                   std::vector<std::shared_ptr<ShadowBits>>& hold) const;
+  void launch_now(const std::shared_ptr<const Program>& program, const LaunchGeometry& geometry,
+                  std::span<const std::byte> parameters, std::span<const BufferRange> buffers);
 
   DeviceInfo info_;
   Allocations allocations_;
@@ -198,7 +205,8 @@ std::unique_ptr<Graph> EmulatorDevice::capture(Stream stream, const std::functio
   Recording recording;
   {
     const std::lock_guard lock(streams_mutex_);
-    if (!recordings_.emplace(stream, &recording).second) fail(ErrorCode::device_failed, "emulator: the stream is being captured already");
+    if (!recordings_.emplace(stream, &recording).second)
+      fail(ErrorCode::device_failed, "emulator: the stream is being captured already");
   }
   struct Stop {
     EmulatorDevice& device;
@@ -217,32 +225,43 @@ std::unique_ptr<Graph> EmulatorDevice::capture(Stream stream, const std::functio
 
 RecordedLaunch EmulatorDevice::record(std::shared_ptr<const Program> program, const LaunchGeometry& geometry,
                                       std::span<const std::byte> parameters, std::span<const BufferRange> buffers) {
-  RecordedLaunch launch{std::move(program), geometry, {parameters.begin(), parameters.end()}, {}, {buffers.begin(), buffers.end()}};
+  RecordedLaunch launch{
+      std::move(program), geometry, {parameters.begin(), parameters.end()}, {}, {buffers.begin(), buffers.end()}};
   launch.names.reserve(buffers.size());
   for (BufferRange& buffer : launch.buffers) buffer.name = launch.names.emplace_back(buffer.name);
   return launch;
 }
 
 // The driver's own checks of a launch.
-void EmulatorDevice::check_geometry(const Program& program, const LaunchGeometry& geometry, std::size_t parameter_bytes) const {
-  const auto refuse = [&](const std::string& why) { fail(ErrorCode::device_failed, "emulator: launching '{}': {}", program.name, why); };
+void EmulatorDevice::check_geometry(const Program& program, const LaunchGeometry& geometry,
+                                    std::size_t parameter_bytes) const {
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorCode::device_failed, "emulator: launching '{}': {}", program.name, why);
+  };
   const std::uint64_t threads = static_cast<std::uint64_t>(geometry.block[0]) * geometry.block[1] * geometry.block[2];
   if (threads == 0 || geometry.block[2] > 64) refuse("a block of no threads or more than 64 in z");
-  if (threads > program.max_threads) refuse(fmt::format("a block of {} threads; the kernel takes up to {}", threads, program.max_threads));
+  if (threads > program.max_threads)
+    refuse(fmt::format("a block of {} threads; the kernel takes up to {}", threads, program.max_threads));
   for (int axis = 0; axis < 3; ++axis) {
     const std::uint32_t limit = axis == 0 ? 0x7fffffffU : 65535U;
-    if (geometry.grid[axis] > limit) refuse(fmt::format("a grid of {} blocks in dimension {}; the limit is {}", geometry.grid[axis], axis, limit));
+    if (geometry.grid[axis] > limit)
+      refuse(fmt::format("a grid of {} blocks in dimension {}; the limit is {}", geometry.grid[axis], axis, limit));
     const std::uint32_t required = program.required_block[axis];
-    if (required != 0 && required != geometry.block[axis]) refuse(fmt::format("a block of {} threads in dimension {}; the kernel requires {}", geometry.block[axis], axis, required));
+    if (required != 0 && required != geometry.block[axis])
+      refuse(fmt::format("a block of {} threads in dimension {}; the kernel requires {}", geometry.block[axis], axis,
+                         required));
   }
   const std::uint64_t shared = static_cast<std::uint64_t>(program.static_shared_bytes) + geometry.shared_bytes;
   if (shared > static_cast<std::uint64_t>(info_.traits.shared_bytes_per_block)) {
-    refuse(fmt::format("{} bytes of shared memory; {} has {} per block", shared, info_.traits.arch, info_.traits.shared_bytes_per_block));
+    refuse(fmt::format("{} bytes of shared memory; {} has {} per block", shared, info_.traits.arch,
+                       info_.traits.shared_bytes_per_block));
   }
-  if (parameter_bytes < program.parameter_bytes) refuse(fmt::format("{} bytes of parameters; the kernel has {}", parameter_bytes, program.parameter_bytes));
+  if (parameter_bytes < program.parameter_bytes)
+    refuse(fmt::format("{} bytes of parameters; the kernel has {}", parameter_bytes, program.parameter_bytes));
 }
 
-RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferRange> buffers, std::vector<std::shared_ptr<ShadowBits>>& hold) const {
+RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferRange> buffers,
+                                 std::vector<std::shared_ptr<ShadowBits>>& hold) const {
   const std::vector<BufferSource> allocations = allocations_.sources(hold);
   std::vector<BufferSource> sources;
   if (buffers.empty()) {
@@ -261,7 +280,11 @@ RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferR
     }
   }
   for (const ModuleMemory::Range& variable : program.memory->ranges) {
-    sources.push_back({.begin = variable.begin, .end = variable.begin + variable.bytes, .name = variable.name, .readable = true, .writable = variable.writable});
+    sources.push_back({.begin = variable.begin,
+                       .end = variable.begin + variable.bytes,
+                       .name = variable.name,
+                       .readable = true,
+                       .writable = variable.writable});
   }
   return RangeTable(std::move(sources), allocations);
 }

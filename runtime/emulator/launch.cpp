@@ -24,7 +24,8 @@ void add_class(LaunchCounters& total, Class counted, std::uint64_t issued) {
     case Class::global_store: total.global_store_instructions += issued; break;
     case Class::shared_load: total.shared_load_instructions += issued; break;
     case Class::shared_store: total.shared_store_instructions += issued; break;
-    case Class::local: case Class::other: break;
+    case Class::local:
+    case Class::other: break;
   }
 }
 
@@ -52,7 +53,10 @@ void add_counts(LaunchCounters& total, const Program& program, const Counts& cou
 class Grid {
  public:
   Grid(const LaunchState& launch, const ExecutionSet& set)
-      : launch_(launch), set_(set), blocks_(static_cast<std::uint64_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]), limit_(blocks_) {}
+      : launch_(launch),
+        set_(set),
+        blocks_(static_cast<std::uint64_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]),
+        limit_(blocks_) {}
 
   std::uint64_t blocks() const { return blocks_; }
 

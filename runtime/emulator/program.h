@@ -20,8 +20,20 @@ using Handler = void (*)(Warp&, const Instruction&);
 
 // What an instruction counts as; the fields of LaunchCounters.
 enum class Class : std::uint8_t {
-  float_arithmetic, integer_arithmetic, special_function, conversion, tensor_core, shuffle, control, data_movement,
-  global_load, global_store, shared_load, shared_store, local, other,
+  float_arithmetic,
+  integer_arithmetic,
+  special_function,
+  conversion,
+  tensor_core,
+  shuffle,
+  control,
+  data_movement,
+  global_load,
+  global_store,
+  shared_load,
+  shared_store,
+  local,
+  other,
 };
 
 // An operand after decoding. Every value lives in the warp's register file, immediates and special registers too,
@@ -47,13 +59,13 @@ struct Instruction {
   std::uint16_t guard = kConstantId;
   std::uint32_t guard_flip = 0;  // all ones for @!p
   Class counted = Class::other;
-  std::uint8_t count = 1;        // elements of a vector access
-  std::uint8_t flags = 0;        // of the handler
-  std::uint32_t target = 0;      // branch target, or first of Program::targets
+  std::uint8_t count = 1;    // elements of a vector access
+  std::uint8_t flags = 0;    // of the handler
+  std::uint32_t target = 0;  // branch target, or first of Program::targets
   std::uint32_t target_count = 0;
-  std::uint32_t operands = 0;    // first of Program::operands, for instructions with more than four
-  std::uint32_t index = 0;       // of this instruction
-  std::int64_t immediate = 0;    // address offset, look-up table, ...
+  std::uint32_t operands = 0;  // first of Program::operands, for instructions with more than four
+  std::uint32_t index = 0;     // of this instruction
+  std::int64_t immediate = 0;  // address offset, look-up table, ...
 };
 
 // Where an instruction came from.
@@ -65,12 +77,34 @@ struct InstructionPlace {
 // A register that holds the same value in every lane, or a value per lane that the block's start sets.
 struct ConstantSlot {
   std::uint32_t offset = 0;
-  bool wide = false;          // 64-bit lanes
+  bool wide = false;  // 64-bit lanes
   std::uint64_t value = 0;
 };
 enum class Special : std::uint8_t {
-  tid_x, tid_y, tid_z, ntid_x, ntid_y, ntid_z, ctaid_x, ctaid_y, ctaid_z, nctaid_x, nctaid_y, nctaid_z, laneid, warpid,
-  nwarpid, smid, nsmid, lanemask_eq, lanemask_le, lanemask_lt, lanemask_ge, lanemask_gt, dynamic_smem_size, total_smem_size,
+  tid_x,
+  tid_y,
+  tid_z,
+  ntid_x,
+  ntid_y,
+  ntid_z,
+  ctaid_x,
+  ctaid_y,
+  ctaid_z,
+  nctaid_x,
+  nctaid_y,
+  nctaid_z,
+  laneid,
+  warpid,
+  nwarpid,
+  smid,
+  nsmid,
+  lanemask_eq,
+  lanemask_le,
+  lanemask_lt,
+  lanemask_ge,
+  lanemask_gt,
+  dynamic_smem_size,
+  total_smem_size,
 };
 struct SpecialSlot {
   std::uint32_t offset = 0;
@@ -108,7 +142,7 @@ struct Program {
   std::vector<Slot> operands;
   std::vector<std::uint32_t> targets;
 
-  std::uint32_t lane_bytes = 0;           // size of a warp's register file
+  std::uint32_t lane_bytes = 0;  // size of a warp's register file
   std::uint32_t ids = kFirstRegisterId;
   std::vector<std::string> id_names;
   std::vector<ConstantSlot> constants;
@@ -116,7 +150,7 @@ struct Program {
 
   std::uint32_t parameter_bytes = 0;
   std::uint32_t static_shared_bytes = 0;
-  std::uint32_t local_bytes = 0;          // per thread
+  std::uint32_t local_bytes = 0;  // per thread
   std::vector<NamedRange> shared_variables;
   std::uint32_t max_threads = 1024;
   std::uint32_t required_block[3] = {0, 0, 0};

@@ -6,8 +6,9 @@
 namespace gdnjit::emulator {
 namespace {
 // In the order of Type.
-constexpr std::array<std::string_view, 21> kNames{"none", "pred", "b8",  "b16",  "b32",   "b64",    "u8",   "u16", "u32", "u64", "s8",
-                                                  "s16",  "s32",  "s64", "f16",  "bf16",  "f16x2",  "bf16x2", "tf32", "f32", "f64"};
+constexpr std::array<std::string_view, 21> kNames{"none", "pred", "b8",    "b16",    "b32",  "b64", "u8",
+                                                  "u16",  "u32",  "u64",   "s8",     "s16",  "s32", "s64",
+                                                  "f16",  "bf16", "f16x2", "bf16x2", "tf32", "f32", "f64"};
 }  // namespace
 
 std::optional<Type> find_type(std::string_view name) {

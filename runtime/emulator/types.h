@@ -11,17 +11,52 @@ inline constexpr int kLanes = 32;
 inline constexpr std::uint32_t kAllLanes = 0xffffffffU;
 
 enum class Type : std::uint8_t {
-  none, pred, b8, b16, b32, b64, u8, u16, u32, u64, s8, s16, s32, s64, f16, bf16, f16x2, bf16x2, tf32, f32, f64,
+  none,
+  pred,
+  b8,
+  b16,
+  b32,
+  b64,
+  u8,
+  u16,
+  u32,
+  u64,
+  s8,
+  s16,
+  s32,
+  s64,
+  f16,
+  bf16,
+  f16x2,
+  bf16x2,
+  tf32,
+  f32,
+  f64,
 };
 
 constexpr int type_bytes(Type type) {
   switch (type) {
-    case Type::b8: case Type::u8: case Type::s8: return 1;
-    case Type::b16: case Type::u16: case Type::s16: case Type::f16: case Type::bf16: return 2;
-    case Type::b32: case Type::u32: case Type::s32: case Type::f16x2: case Type::bf16x2: case Type::tf32:
+    case Type::b8:
+    case Type::u8:
+    case Type::s8: return 1;
+    case Type::b16:
+    case Type::u16:
+    case Type::s16:
+    case Type::f16:
+    case Type::bf16: return 2;
+    case Type::b32:
+    case Type::u32:
+    case Type::s32:
+    case Type::f16x2:
+    case Type::bf16x2:
+    case Type::tf32:
     case Type::f32: return 4;
-    case Type::b64: case Type::u64: case Type::s64: case Type::f64: return 8;
-    case Type::none: case Type::pred: return 0;
+    case Type::b64:
+    case Type::u64:
+    case Type::s64:
+    case Type::f64: return 8;
+    case Type::none:
+    case Type::pred: return 0;
   }
   return 0;
 }

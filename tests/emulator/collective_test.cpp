@@ -37,7 +37,11 @@ TEST_CASE("shfl moves values in all modes, widths and distances") {
         CAPTURE(mode);
         CAPTURE(width);
         CAPTURE(b);
-        const auto result = map3<std::uint32_t>(fmt::format("ld.global.u32 %r1, [%rd1]; shfl.sync.{}.b32 %r2|%p1, %r1, {}, {}, -1; @%p1 add.u32 %r2, %r2, 0x10000; st.global.u32 [%rd4], %r2;", mode, b, c), a, a, a);
+        const auto result =
+            map3<std::uint32_t>(fmt::format("ld.global.u32 %r1, [%rd1]; shfl.sync.{}.b32 %r2|%p1, %r1, {}, {}, -1; "
+                                            "@%p1 add.u32 %r2, %r2, 0x10000; st.global.u32 [%rd4], %r2;",
+                                            mode, b, c),
+                                a, a, a);
         for (int lane = 0; lane < 32; ++lane) {
           const auto [source, valid] = shuffle_source(mode, lane, b, c);
           REQUIRE(result[lane] == a[source] + (valid ? 0x10000U : 0U));
@@ -49,17 +53,22 @@ TEST_CASE("shfl moves values in all modes, widths and distances") {
 
 TEST_CASE("a shuffle inside a branch works on the lanes that are there") {
   const auto a = lane_values(1);
-  const auto result = map3<std::uint32_t>(R"(ld.global.u32 %r1, [%rd1]; mov.u32 %r2, %laneid; setp.ge.u32 %p1, %r2, 16; mov.u32 %r3, 5;
+  const auto result =
+      map3<std::uint32_t>(R"(ld.global.u32 %r1, [%rd1]; mov.u32 %r2, %laneid; setp.ge.u32 %p1, %r2, 16; mov.u32 %r3, 5;
     @%p1 bra DONE;
     shfl.sync.bfly.b32 %r3, %r1, 15, 31, 0xffff;
-    DONE: st.global.u32 [%rd4], %r3;)", a, a, a);
+    DONE: st.global.u32 [%rd4], %r3;)",
+                          a, a, a);
   for (std::uint32_t lane = 0; lane < 32; ++lane) CHECK(result[lane] == (lane < 16 ? a[lane ^ 15] : 5));
 }
 
 TEST_CASE("votes, matches, reductions and elections") {
   std::vector<std::uint32_t> a(32);
   for (std::uint32_t lane = 0; lane < 32; ++lane) a[lane] = lane / 5 * 3;
-  const auto out = [&](const std::string& body) { return map3<std::uint32_t>("ld.global.u32 %r1, [%rd1]; setp.gt.u32 %p1, %r1, 6;\n" + body + "\nst.global.u32 [%rd4], %r2;", a, a, a); };
+  const auto out = [&](const std::string& body) {
+    return map3<std::uint32_t>(
+        "ld.global.u32 %r1, [%rd1]; setp.gt.u32 %p1, %r1, 6;\n" + body + "\nst.global.u32 [%rd4], %r2;", a, a, a);
+  };
   std::uint32_t ballot = 0, sum = 0, most = 0, combined = 0;
   for (std::uint32_t lane = 0; lane < 32; ++lane) {
     ballot |= (a[lane] > 6 ? 1U : 0U) << lane;

@@ -39,15 +39,21 @@ std::uint16_t nearest_bf16(float v) {
 TEST_CASE("every f16 and bf16 becomes the f32 of the same value") {
   std::vector<std::uint16_t> all(65536);
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
-  const auto half = map3<float>("ld.global.b16 %rs1, [%rd1]; cvt.f32.f16 %f4, %rs1; st.global.f32 [%rd4], %f4;", all, all, all);
-  const auto brain = map3<float>("ld.global.b16 %rs1, [%rd1]; cvt.f32.bf16 %f4, %rs1; st.global.f32 [%rd4], %f4;", all, all, all);
+  const auto half =
+      map3<float>("ld.global.b16 %rs1, [%rd1]; cvt.f32.f16 %f4, %rs1; st.global.f32 [%rd4], %f4;", all, all, all);
+  const auto brain =
+      map3<float>("ld.global.b16 %rs1, [%rd1]; cvt.f32.bf16 %f4, %rs1; st.global.f32 [%rd4], %f4;", all, all, all);
   for (std::size_t i = 0; i < all.size(); ++i) {
     const float want = host_float(all[i]);
-    if (std::isnan(want)) REQUIRE(std::isnan(half[i]));
-    else REQUIRE(bits(half[i]) == bits(want));
+    if (std::isnan(want))
+      REQUIRE(std::isnan(half[i]));
+    else
+      REQUIRE(bits(half[i]) == bits(want));
     const float want_brain = from_bits(static_cast<std::uint32_t>(i) << 16);
-    if (std::isnan(want_brain)) REQUIRE(std::isnan(brain[i]));
-    else REQUIRE(bits(brain[i]) == bits(want_brain));
+    if (std::isnan(want_brain))
+      REQUIRE(std::isnan(brain[i]));
+    else
+      REQUIRE(bits(brain[i]) == bits(want_brain));
   }
 }
 
@@ -60,10 +66,18 @@ TEST_CASE("f32 to f16 and bf16 rounds to nearest even, alone and packed") {
     a[i] = from_bits(exponent << 23 | (random() % 1024) << 13 | 0xfffU | random() % 3);
     b[i] = from_bits(random() << 16 | 0x7fffU | random() % 3);
   }
-  const auto half = map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rn.f16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, b, a);
-  const auto brain = map3<std::uint16_t>("ld.global.f32 %f1, [%rd2]; cvt.rn.bf16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, b, a);
-  const auto packed = map3<std::uint32_t>("ld.global.f32 %f1, [%rd1]; ld.global.f32 %f2, [%rd2]; cvt.rn.bf16x2.f32 %r1, %f1, %f2; st.global.b32 [%rd4], %r1;", a, b, a);
-  const auto packed_half = map3<std::uint32_t>("ld.global.f32 %f1, [%rd1]; ld.global.f32 %f2, [%rd2]; cvt.rn.f16x2.f32 %r1, %f1, %f2; st.global.b32 [%rd4], %r1;", a, b, a);
+  const auto half =
+      map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rn.f16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, b, a);
+  const auto brain =
+      map3<std::uint16_t>("ld.global.f32 %f1, [%rd2]; cvt.rn.bf16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, b, a);
+  const auto packed = map3<std::uint32_t>(
+      "ld.global.f32 %f1, [%rd1]; ld.global.f32 %f2, [%rd2]; cvt.rn.bf16x2.f32 %r1, %f1, %f2; st.global.b32 [%rd4], "
+      "%r1;",
+      a, b, a);
+  const auto packed_half = map3<std::uint32_t>(
+      "ld.global.f32 %f1, [%rd1]; ld.global.f32 %f2, [%rd2]; cvt.rn.f16x2.f32 %r1, %f1, %f2; st.global.b32 [%rd4], "
+      "%r1;",
+      a, b, a);
   for (std::size_t i = 0; i < kCount; ++i) {
     CAPTURE(a[i]);
     CAPTURE(b[i]);
@@ -76,8 +90,10 @@ TEST_CASE("f32 to f16 and bf16 rounds to nearest even, alone and packed") {
 
 TEST_CASE("rounding towards zero to 16 bits never grows") {
   const auto a = sample_floats(kCount, 24);
-  const auto half = map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rz.f16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, a, a);
-  const auto brain = map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rz.bf16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, a, a);
+  const auto half =
+      map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rz.f16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, a, a);
+  const auto brain =
+      map3<std::uint16_t>("ld.global.f32 %f1, [%rd1]; cvt.rz.bf16.f32 %rs1, %f1; st.global.b16 [%rd4], %rs1;", a, a, a);
   for (std::size_t i = 0; i < kCount; ++i) {
     if (std::isnan(a[i])) continue;
     CAPTURE(a[i]);
@@ -91,21 +107,31 @@ TEST_CASE("rounding towards zero to 16 bits never grows") {
 template <typename I>
 void check_to_integer(const char* name, const char* reg, bool is_signed) {
   const auto a = sample_floats(kCount, 25);
-  const struct { const char* round; int host; } modes[] = {{"rni", FE_TONEAREST}, {"rzi", FE_TOWARDZERO}, {"rmi", FE_DOWNWARD}, {"rpi", FE_UPWARD}};
+  const struct {
+    const char* round;
+    int host;
+  } modes[] = {{"rni", FE_TONEAREST}, {"rzi", FE_TOWARDZERO}, {"rmi", FE_DOWNWARD}, {"rpi", FE_UPWARD}};
   for (const auto& mode : modes) {
     const std::string instruction = fmt::format("cvt.{}.{}.f32", mode.round, name);
     CAPTURE(instruction);
-    const auto result = map3<I>(fmt::format("ld.global.f32 %f1, [%rd1]; {} {}9, %f1; st.global.{} [%rd4], {}9;", instruction, reg, name, reg), a, a, a);
+    const auto result = map3<I>(
+        fmt::format("ld.global.f32 %f1, [%rd1]; {} {}9, %f1; st.global.{} [%rd4], {}9;", instruction, reg, name, reg),
+        a, a, a);
     for (std::size_t i = 0; i < kCount; ++i) {
       std::fesetround(mode.host);
       volatile double integral = std::nearbyint(static_cast<double>(a[i]));
       std::fesetround(FE_TONEAREST);
-      const double low = is_signed ? -std::ldexp(1.0, sizeof(I) * 8 - 1) : 0.0, high = std::ldexp(1.0, sizeof(I) * 8 - (is_signed ? 1 : 0));
+      const double low = is_signed ? -std::ldexp(1.0, sizeof(I) * 8 - 1) : 0.0,
+                   high = std::ldexp(1.0, sizeof(I) * 8 - (is_signed ? 1 : 0));
       I want;
-      if (std::isnan(a[i])) want = sizeof(I) == 8 ? static_cast<I>(1ULL << 63) : I(0);
-      else if (integral >= high) want = std::numeric_limits<I>::max();
-      else if (integral < low) want = std::numeric_limits<I>::min();
-      else want = static_cast<I>(integral);
+      if (std::isnan(a[i]))
+        want = sizeof(I) == 8 ? static_cast<I>(1ULL << 63) : I(0);
+      else if (integral >= high)
+        want = std::numeric_limits<I>::max();
+      else if (integral < low)
+        want = std::numeric_limits<I>::min();
+      else
+        want = static_cast<I>(integral);
       CAPTURE(a[i]);
       REQUIRE(result[i] == want);
     }
@@ -122,11 +148,17 @@ TEST_CASE("f32 to integers rounds in every direction and clamps") {
 template <typename I>
 void check_from_integer(const char* name, const char* reg) {
   const auto a = sample_integers<I>(kCount, 26);
-  const struct { const char* round; int host; } modes[] = {{"rn", FE_TONEAREST}, {"rz", FE_TOWARDZERO}, {"rm", FE_DOWNWARD}, {"rp", FE_UPWARD}};
+  const struct {
+    const char* round;
+    int host;
+  } modes[] = {{"rn", FE_TONEAREST}, {"rz", FE_TOWARDZERO}, {"rm", FE_DOWNWARD}, {"rp", FE_UPWARD}};
   for (const auto& mode : modes) {
     CAPTURE(mode.round);
     CAPTURE(name);
-    const auto result = map3<float>(fmt::format("ld.global.{0} {1}9, [%rd1]; cvt.{2}.f32.{0} %f4, {1}9; st.global.f32 [%rd4], %f4;", name, reg, mode.round), a, a, a);
+    const auto result =
+        map3<float>(fmt::format("ld.global.{0} {1}9, [%rd1]; cvt.{2}.f32.{0} %f4, {1}9; st.global.f32 [%rd4], %f4;",
+                                name, reg, mode.round),
+                    a, a, a);
     for (std::size_t i = 0; i < kCount; ++i) {
       std::fesetround(mode.host);
       volatile I value = a[i];
@@ -154,21 +186,30 @@ TEST_CASE("integers to f32 round in every direction") {
 
 TEST_CASE("integers of other sizes are cut and extended") {
   const auto a = sample_integers<std::int64_t>(kCount, 27);
-  const auto result = map3<std::int64_t>(R"(ld.global.s64 %rd9, [%rd1]; cvt.u32.u64 %r1, %rd9; cvt.u16.u32 %rs1, %r1; cvt.s8.s32 %r2, %r1; cvt.s64.s16 %rd10, %rs1;
-    cvt.s64.s32 %rd11, %r2; shl.b64 %rd11, %rd11, 32; add.s64 %rd10, %rd10, %rd11; st.global.s64 [%rd4], %rd10;)", a, a, a);
-  const auto saturated = map3<std::int32_t>("ld.global.s64 %rd9, [%rd1]; cvt.sat.s32.s64 %r1, %rd9; st.global.s32 [%rd4], %r1;", a, a, a);
+  const auto result = map3<std::int64_t>(
+      R"(ld.global.s64 %rd9, [%rd1]; cvt.u32.u64 %r1, %rd9; cvt.u16.u32 %rs1, %r1; cvt.s8.s32 %r2, %r1; cvt.s64.s16 %rd10, %rs1;
+    cvt.s64.s32 %rd11, %r2; shl.b64 %rd11, %rd11, 32; add.s64 %rd10, %rd10, %rd11; st.global.s64 [%rd4], %rd10;)",
+      a, a, a);
+  const auto saturated =
+      map3<std::int32_t>("ld.global.s64 %rd9, [%rd1]; cvt.sat.s32.s64 %r1, %rd9; st.global.s32 [%rd4], %r1;", a, a, a);
   for (std::size_t i = 0; i < kCount; ++i) {
     const std::int64_t high = static_cast<std::int8_t>(a[i]), low = static_cast<std::int16_t>(a[i]);
-    REQUIRE(result[i] == static_cast<std::int64_t>((static_cast<std::uint64_t>(high) << 32) + static_cast<std::uint64_t>(low)));
+    REQUIRE(result[i] ==
+            static_cast<std::int64_t>((static_cast<std::uint64_t>(high) << 32) + static_cast<std::uint64_t>(low)));
     REQUIRE(saturated[i] == std::min<std::int64_t>(std::max<std::int64_t>(a[i], INT32_MIN), INT32_MAX));
   }
 }
 
 TEST_CASE("cvt between floats rounds to integral values, saturates and flushes") {
   const auto a = sample_floats(kCount, 28);
-  const auto floor = map3<float>("ld.global.f32 %f1, [%rd1]; cvt.rmi.f32.f32 %f4, %f1; st.global.f32 [%rd4], %f4;", a, a, a);
-  const auto clamp = map3<float>("ld.global.f32 %f1, [%rd1]; cvt.sat.f32.f32 %f4, %f1; st.global.f32 [%rd4], %f4;", a, a, a);
-  const auto twice = map3<float>("ld.global.f32 %f1, [%rd1]; cvt.f64.f32 %fd1, %f1; add.f64 %fd1, %fd1, %fd1; cvt.rn.f32.f64 %f4, %fd1; st.global.f32 [%rd4], %f4;", a, a, a);
+  const auto floor =
+      map3<float>("ld.global.f32 %f1, [%rd1]; cvt.rmi.f32.f32 %f4, %f1; st.global.f32 [%rd4], %f4;", a, a, a);
+  const auto clamp =
+      map3<float>("ld.global.f32 %f1, [%rd1]; cvt.sat.f32.f32 %f4, %f1; st.global.f32 [%rd4], %f4;", a, a, a);
+  const auto twice = map3<float>(
+      "ld.global.f32 %f1, [%rd1]; cvt.f64.f32 %fd1, %f1; add.f64 %fd1, %fd1, %fd1; cvt.rn.f32.f64 %f4, %fd1; "
+      "st.global.f32 [%rd4], %f4;",
+      a, a, a);
   for (std::size_t i = 0; i < kCount; ++i) {
     CAPTURE(a[i]);
     REQUIRE(bits(clamp[i]) == bits(a[i] >= 1 ? 1.0F : a[i] > 0 ? a[i] : 0.0F));

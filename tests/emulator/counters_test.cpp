@@ -10,12 +10,16 @@ namespace {
 LaunchCounters count(const std::string& body, std::uint32_t threads = 32, std::uint32_t blocks = 1) {
   Device& device = emulator();
   const DeviceBuffer in = upload(device, std::vector<std::uint32_t>(16384, 1)), out(device, 65536, "out");
-  return run(device, ptx_module(body), "test", parameter_block(in.data(), out.data()), {.blocks = blocks, .threads = threads});
+  return run(device, ptx_module(body), "test", parameter_block(in.data(), out.data()),
+             {.blocks = blocks, .threads = threads});
 }
 
 // An address of %rd3 = a + tid * stride + offset.
 std::string at(int stride, int offset = 0) {
-  return fmt::format("mov.u32 %r1, %tid.x; mul.wide.u32 %rd5, %r1, {}; add.u64 %rd3, %rd1, %rd5; add.u64 %rd3, %rd3, {}; add.u64 %rd4, %rd2, %rd5;\n", stride, offset);
+  return fmt::format(
+      "mov.u32 %r1, %tid.x; mul.wide.u32 %rd5, %r1, {}; add.u64 %rd3, %rd1, %rd5; add.u64 %rd3, %rd3, {}; add.u64 "
+      "%rd4, %rd2, %rd5;\n",
+      stride, offset);
 }
 
 TEST_CASE("sectors of a warp's access: contiguous, strided, broadcast, shifted, vector") {
@@ -28,11 +32,13 @@ TEST_CASE("sectors of a warp's access: contiguous, strided, broadcast, shifted, 
   CHECK(sectors(at(16) + "ld.global.v4.u32 {%r2, %r3, %r4, %r5}, [%rd3];") == 16);
   CHECK(sectors(at(2) + "ld.global.u16 %rs1, [%rd3];") == 2);
   // Lanes in reverse order touch the same sectors.
-  CHECK(sectors("mov.u32 %r1, %tid.x; sub.u32 %r1, 31, %r1; mul.wide.u32 %rd5, %r1, 4; add.u64 %rd3, %rd1, %rd5; ld.global.u32 %r2, [%rd3];") == 4);
+  CHECK(sectors("mov.u32 %r1, %tid.x; sub.u32 %r1, 31, %r1; mul.wide.u32 %rd5, %r1, 4; add.u64 %rd3, %rd1, %rd5; "
+                "ld.global.u32 %r2, [%rd3];") == 4);
 }
 
 TEST_CASE("requested bytes and instructions count active lanes and warps") {
-  const auto counters = count(at(4) + "setp.lt.u32 %p1, %r1, 40; @%p1 ld.global.u32 %r2, [%rd3]; @%p1 st.global.u16 [%rd4], %r2; ret;", 64, 3);
+  const auto counters = count(
+      at(4) + "setp.lt.u32 %p1, %r1, 40; @%p1 ld.global.u32 %r2, [%rd3]; @%p1 st.global.u16 [%rd4], %r2; ret;", 64, 3);
   CHECK(counters.blocks == 3);
   CHECK(counters.warps == 6);
   CHECK(counters.global_load_instructions == 6);
@@ -46,7 +52,10 @@ TEST_CASE("requested bytes and instructions count active lanes and warps") {
 
 TEST_CASE("bank conflicts: wavefronts against the ideal") {
   const auto shared = [](int stride, const std::string& access) {
-    const auto counters = count(fmt::format(".shared .align 16 .b8 box[16384]; mov.u32 %r1, %tid.x; mul.lo.u32 %r2, %r1, {}; mov.u32 %r3, box; add.u32 %r3, %r3, %r2; mov.u64 %rd3, 0;\n{}\nret;", stride, access));
+    const auto counters =
+        count(fmt::format(".shared .align 16 .b8 box[16384]; mov.u32 %r1, %tid.x; mul.lo.u32 %r2, %r1, {}; mov.u32 "
+                          "%r3, box; add.u32 %r3, %r3, %r2; mov.u64 %rd3, 0;\n{}\nret;",
+                          stride, access));
     return std::pair{counters.shared_wavefronts, counters.shared_wavefronts_ideal};
   };
   using Pair = std::pair<std::uint64_t, std::uint64_t>;
@@ -61,7 +70,8 @@ TEST_CASE("bank conflicts: wavefronts against the ideal") {
 }
 
 TEST_CASE("classes of instructions") {
-  const auto counters = count(R"(mov.u32 %r1, %tid.x; cvt.rn.f32.u32 %f1, %r1; fma.rn.f32 %f2, %f1, %f1, %f1; ex2.approx.f32 %f3, %f2; add.u32 %r2, %r1, 1;
+  const auto counters = count(
+      R"(mov.u32 %r1, %tid.x; cvt.rn.f32.u32 %f1, %r1; fma.rn.f32 %f2, %f1, %f1, %f1; ex2.approx.f32 %f3, %f2; add.u32 %r2, %r1, 1;
     shfl.sync.bfly.b32 %r3, %r2, 1, 31, -1; setp.lt.u32 %p1, %r3, 9; bar.sync 0; @%p1 bra END; nanosleep.u32 1; END: ret;)");
   CHECK(counters.data_movement == 3);  // two ld.param, one mov
   CHECK(counters.conversion == 1);

@@ -8,7 +8,8 @@
 namespace gdnjit::tests {
 namespace {
 
-const std::string kAddOne = ptx_module("ld.global.u32 %r1, [%rd1]; add.u32 %r1, %r1, 1; st.global.u32 [%rd1], %r1; ret;");
+const std::string kAddOne =
+    ptx_module("ld.global.u32 %r1, [%rd1]; add.u32 %r1, %r1, 1; st.global.u32 [%rd1], %r1; ret;");
 
 ErrorCode code_of(const std::function<void()>& work) {
   try {
@@ -29,7 +30,7 @@ TEST_CASE("each architecture has the traits of its card; others are refused with
     CHECK(device->info().memory_bytes > 0);
   }
   CHECK(code_of([] { make_emulator("sm_70"); }) == ErrorCode::unsupported);
-  CHECK(error_text([] { make_emulator("sm_90"); }).find("sm_90a") != std::string::npos);
+  CHECK(error_text([] { make_emulator("sm90a"); }).find("did you mean 'sm_90a'?") != std::string::npos);
 }
 
 TEST_CASE("PTX of a newer or another specific architecture does not load") {
@@ -48,8 +49,11 @@ TEST_CASE("memory is aligned, poisoned, and copied only inside allocations") {
   device.copy_out(host.data(), buffer.data(), 100, nullptr);
   CHECK(host[0] == 0xff);
   CHECK(host[99] == 0xff);
-  CHECK(error_text([&] { device.copy_in(buffer.data(), host.data(), 101, nullptr); }).find("'hundred', which has 100 bytes") != std::string::npos);
-  CHECK(code_of([&] { device.copy_out(host.data(), static_cast<std::byte*>(buffer.data()) + 90, 11, nullptr); }) == ErrorCode::device_failed);
+  CHECK(error_text([&] {
+          device.copy_in(buffer.data(), host.data(), 101, nullptr);
+        }).find("'hundred', which has 100 bytes") != std::string::npos);
+  CHECK(code_of([&] { device.copy_out(host.data(), static_cast<std::byte*>(buffer.data()) + 90, 11, nullptr); }) ==
+        ErrorCode::device_failed);
   CHECK(code_of([&] { device.fill(host.data(), 0, 10, nullptr); }) == ErrorCode::device_failed);
   CHECK(code_of([&] { device.allocate(~std::size_t{0} / 4, "everything"); }) == ErrorCode::out_of_memory);
   device.copy_in(buffer.data(), host.data(), 0, nullptr);
@@ -70,13 +74,16 @@ TEST_CASE("launches that a driver would refuse are refused") {
   CHECK(launch({.grid = {1, 70000, 1}}).find("the limit is 65535") != std::string::npos);
   CHECK(launch({.shared_bytes = 300000}).find("232448") != std::string::npos);
   CHECK(launch({}, 8).find("8 bytes of parameters; the kernel has 16") != std::string::npos);
-  const auto limited = device.load({"test", ".version 8.0 .target sm_90 .address_size 64 .visible .entry test() .reqntid 64 { ret; }", {}});
-  CHECK(error_text([&] { device.launch(*limited, {}, {}, nullptr, {}); }).find("the kernel requires 64") != std::string::npos);
+  const auto limited = device.load(
+      {"test", ".version 8.0 .target sm_90 .address_size 64 .visible .entry test() .reqntid 64 { ret; }", {}});
+  CHECK(error_text([&] { device.launch(*limited, {}, {}, nullptr, {}); }).find("the kernel requires 64") !=
+        std::string::npos);
 }
 
 TEST_CASE("three-dimensional blocks and grids number their threads in order") {
   Device& device = emulator();
-  const std::string ptx = ptx_module(R"(mov.u32 %r1, %tid.x; mov.u32 %r2, %tid.y; mov.u32 %r3, %tid.z; mov.u32 %r4, %ntid.x; mov.u32 %r5, %ntid.y; mad.lo.u32 %r6, %r3, %r5, %r2; mad.lo.u32 %r6, %r6, %r4, %r1;
+  const std::string ptx = ptx_module(
+      R"(mov.u32 %r1, %tid.x; mov.u32 %r2, %tid.y; mov.u32 %r3, %tid.z; mov.u32 %r4, %ntid.x; mov.u32 %r5, %ntid.y; mad.lo.u32 %r6, %r3, %r5, %r2; mad.lo.u32 %r6, %r6, %r4, %r1;
     mov.u32 %r7, %ctaid.x; mov.u32 %r8, %ctaid.y; mov.u32 %r9, %ctaid.z; mov.u32 %r10, %nctaid.x; mov.u32 %r11, %nctaid.y; mad.lo.u32 %r12, %r9, %r11, %r8; mad.lo.u32 %r12, %r12, %r10, %r7;
     mov.u32 %r13, %ntid.z; mul.lo.u32 %r14, %r4, %r5; mul.lo.u32 %r14, %r14, %r13; mad.lo.u32 %r15, %r12, %r14, %r6; mul.wide.u32 %rd3, %r15, 4; add.u64 %rd3, %rd1, %rd3; st.global.u32 [%rd3], %r15; ret;)");
   const auto kernel = device.load({"test", ptx, {}});
@@ -96,7 +103,8 @@ TEST_CASE("a graph replays its launches and fills in order; other work is refuse
     CHECK(device.capturing(captured));
     device.fill(value.data(), 0, 4, captured);
     std::vector<BufferRange> ranges{{value.data(), 4, std::string("value"), TensorRole::in_out}};
-    for (int i = 0; i < 3; ++i) device.launch(*kernel, {}, parameter_block(value.data(), value.data()), captured, ranges);
+    for (int i = 0; i < 3; ++i)
+      device.launch(*kernel, {}, parameter_block(value.data(), value.data()), captured, ranges);
     CHECK(code_of([&] { device.copy_in(value.data(), &host, 4, captured); }) == ErrorCode::device_failed);
     CHECK(code_of([&] { device.synchronize(captured); }) == ErrorCode::device_failed);
     CHECK(code_of([&] { device.capture(captured, [](Stream) {}); }) == ErrorCode::device_failed);
@@ -132,7 +140,8 @@ TEST_CASE("counters are the calling thread's, and absent after a fault") {
     threads.emplace_back([&, number] {
       const DeviceBuffer own = upload(device, std::vector<std::uint32_t>{0});
       for (int round = 0; round < 20; ++round) {
-        device.launch(*kernel, {.grid = {number, 1, 1}, .block = {1, 1, 1}}, parameter_block(own.data(), own.data()), nullptr, {});
+        device.launch(*kernel, {.grid = {number, 1, 1}, .block = {1, 1, 1}}, parameter_block(own.data(), own.data()),
+                      nullptr, {});
         CHECK(device.last_counters()->blocks == number);
       }
     });
@@ -140,7 +149,8 @@ TEST_CASE("counters are the calling thread's, and absent after a fault") {
   for (std::thread& thread : threads) thread.join();
   run(device, kAddOne, "test", parameter_block(value.data(), value.data()), {.threads = 1});
   REQUIRE(device.last_counters() != nullptr);
-  CHECK(code_of([&] { run(device, ptx_module("trap;"), "test", parameter_block(value.data(), value.data())); }) == ErrorCode::device_failed);
+  CHECK(code_of([&] { run(device, ptx_module("trap;"), "test", parameter_block(value.data(), value.data())); }) ==
+        ErrorCode::device_failed);
   CHECK(device.last_counters() == nullptr);
 }
 

@@ -15,7 +15,8 @@ Compiler& nvrtc() {
   static NvrtcCompiler compiler = [] {
     SearchPaths paths;
     const auto add = [](std::vector<std::filesystem::path>& list, const char* variable, const char* below) {
-      if (const char* value = std::getenv(variable); value != nullptr) list.push_back(std::filesystem::path(value) / below);
+      if (const char* value = std::getenv(variable); value != nullptr)
+        list.push_back(std::filesystem::path(value) / below);
     };
     if (const char* library = std::getenv("GDNJIT_NVRTC"); library != nullptr) paths.library = library;
     add(paths.toolkit_folders, "CUDA_HOME", "");
@@ -37,13 +38,15 @@ const std::string& compile_ptx(const std::string& source, const std::string& ent
   if (ptx.empty()) {
     KernelSpec spec{.operator_name = "test", .signature = "test", .source = source, .entry = entry, .target = {arch}};
     const CompileResult result = nvrtc().compile(spec);
-    if (const auto* failure = std::get_if<CompileFailure>(&result)) throw Error(ErrorCode::compile_failed, failure->log);
+    if (const auto* failure = std::get_if<CompileFailure>(&result))
+      throw Error(ErrorCode::compile_failed, failure->log);
     ptx = std::get<CompiledKernel>(result).ptx;
   }
   return ptx;
 }
 
-std::string ptx_kernel(const std::string& body, int width_a, int width_b, int width_c, int width_d, const std::string& target) {
+std::string ptx_kernel(const std::string& body, int width_a, int width_b, int width_c, int width_d,
+                       const std::string& target) {
   return fmt::format(R"(.version 8.0
 .target {}
 .address_size 64
@@ -101,8 +104,8 @@ Device& emulator(const std::string& arch) {
   return *device;
 }
 
-LaunchCounters run(Device& device, const std::string& ptx, const std::string& entry, const std::vector<std::byte>& parameters,
-                   const Launch& launch) {
+LaunchCounters run(Device& device, const std::string& ptx, const std::string& entry,
+                   const std::vector<std::byte>& parameters, const Launch& launch) {
   const std::unique_ptr<Kernel> kernel = device.load({entry, ptx, {}});
   LaunchGeometry geometry;
   geometry.grid[0] = launch.blocks;
@@ -113,10 +116,33 @@ LaunchCounters run(Device& device, const std::string& ptx, const std::string& en
 }
 
 std::vector<float> sample_floats(std::size_t count, std::uint32_t seed) {
-  static const float kEdges[] = {0.0F, -0.0F, 1.0F, -1.0F, 0.5F, 1.5F, 2.5F, -2.5F, 3.0F, 65504.0F, 65520.0F, 1e-8F, 6e-8F, 3e38F, -3e38F,
-                                 from_bits(0x00000001), from_bits(0x80000001), from_bits(0x007fffff), from_bits(0x00800000),
-                                 from_bits(0x7f7fffff), from_bits(0x7f800000), from_bits(0xff800000), from_bits(0x7fc00000),
-                                 from_bits(0x7f800001), from_bits(0x3f800001), from_bits(0x3f7fffff), from_bits(0x4b000001)};
+  static const float kEdges[] = {0.0F,
+                                 -0.0F,
+                                 1.0F,
+                                 -1.0F,
+                                 0.5F,
+                                 1.5F,
+                                 2.5F,
+                                 -2.5F,
+                                 3.0F,
+                                 65504.0F,
+                                 65520.0F,
+                                 1e-8F,
+                                 6e-8F,
+                                 3e38F,
+                                 -3e38F,
+                                 from_bits(0x00000001),
+                                 from_bits(0x80000001),
+                                 from_bits(0x007fffff),
+                                 from_bits(0x00800000),
+                                 from_bits(0x7f7fffff),
+                                 from_bits(0x7f800000),
+                                 from_bits(0xff800000),
+                                 from_bits(0x7fc00000),
+                                 from_bits(0x7f800001),
+                                 from_bits(0x3f800001),
+                                 from_bits(0x3f7fffff),
+                                 from_bits(0x4b000001)};
   std::mt19937 random(seed);
   std::uniform_real_distribution<float> ordinary(-8.0F, 8.0F);
   std::vector<float> values;
@@ -134,7 +160,9 @@ std::vector<double> sample_doubles(std::size_t count, std::uint32_t seed) {
   std::vector<double> values;
   std::mt19937_64 random(seed);
   const std::vector<float> floats = sample_floats(count, seed);
-  for (const float value : floats) values.push_back(random() % 2 == 0 ? static_cast<double>(value) : std::uniform_real_distribution<double>(-9, 9)(random));
+  for (const float value : floats)
+    values.push_back(random() % 2 == 0 ? static_cast<double>(value)
+                                       : std::uniform_real_distribution<double>(-9, 9)(random));
   return values;
 }
 

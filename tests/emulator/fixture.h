@@ -22,8 +22,9 @@ Compiler& nvrtc();
 // PTX of a kernel, cached for the process. Throws Error(compile_failed) with the log.
 const std::string& compile_ptx(const std::string& source, const std::string& entry, const std::string& arch = "sm_90a");
 
-// A module around one kernel's body: parameters `.u64 a, .u64 b, .u64 c, .u64 d` are in %rd1..%rd4 (global addresses), and
-// %rd1..%rd4 already point to this thread's element of `width` bytes. Registers: %p<20> %rs<40> %r<40> %rd<40> %f<40> %fd<20>.
+// A module around one kernel's body: parameters `.u64 a, .u64 b, .u64 c, .u64 d` are in %rd1..%rd4 (global addresses),
+// and %rd1..%rd4 already point to this thread's element of `width` bytes. Registers: %p<20> %rs<40> %r<40> %rd<40>
+// %f<40> %fd<20>.
 std::string ptx_kernel(const std::string& body, int width_a, int width_b, int width_c, int width_d = 4,
                        const std::string& target = "sm_90");
 
@@ -68,8 +69,8 @@ struct Launch {
 };
 
 // Loads and launches; returns the counters.
-LaunchCounters run(Device& device, const std::string& ptx, const std::string& entry, const std::vector<std::byte>& parameters,
-                   const Launch& launch = {});
+LaunchCounters run(Device& device, const std::string& ptx, const std::string& entry,
+                   const std::vector<std::byte>& parameters, const Launch& launch = {});
 
 // The message of the Error that `work` throws, "" if it throws none.
 template <typename Work>
@@ -106,13 +107,26 @@ std::vector<double> sample_doubles(std::size_t count, std::uint32_t seed);
 template <typename T>
 std::vector<T> sample_integers(std::size_t count, std::uint32_t seed) {
   std::mt19937_64 random(seed);
-  const T edges[] = {T(0), T(1), T(2), T(-1), T(-2), std::numeric_limits<T>::max(), std::numeric_limits<T>::min(),
-                     T(std::numeric_limits<T>::max() / 2), T(31), T(32), T(33), T(63), T(64)};
+  const T edges[] = {T(0),
+                     T(1),
+                     T(2),
+                     T(-1),
+                     T(-2),
+                     std::numeric_limits<T>::max(),
+                     std::numeric_limits<T>::min(),
+                     T(std::numeric_limits<T>::max() / 2),
+                     T(31),
+                     T(32),
+                     T(33),
+                     T(63),
+                     T(64)};
   std::vector<T> values;
   for (std::size_t i = 0; i < count; ++i) {
     const std::uint64_t bits = random();
-    if (bits % 4 == 0) values.push_back(edges[bits / 4 % std::size(edges)]);
-    else values.push_back(static_cast<T>(static_cast<T>(random()) >> (bits / 4 % (sizeof(T) * 8))));
+    if (bits % 4 == 0)
+      values.push_back(edges[bits / 4 % std::size(edges)]);
+    else
+      values.push_back(static_cast<T>(static_cast<T>(random()) >> (bits / 4 % (sizeof(T) * 8))));
   }
   return values;
 }

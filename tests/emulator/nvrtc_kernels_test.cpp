@@ -22,7 +22,8 @@ extern "C" __global__ void saxpy(const float* x, float* y, float a, int n) {
     std::vector<float> x(1000), y(1000);
     for (int i = 0; i < 1000; ++i) x[i] = static_cast<float>(i), y[i] = 0.5F;
     const DeviceBuffer dx = upload(device, x), dy = upload(device, y);
-    run(device, compile_ptx(source, "saxpy", arch), "saxpy", parameter_block(dx.data(), dy.data(), 2.0F, 1000), {.blocks = 8, .threads = 128});
+    run(device, compile_ptx(source, "saxpy", arch), "saxpy", parameter_block(dx.data(), dy.data(), 2.0F, 1000),
+        {.blocks = 8, .threads = 128});
     const auto result = download<float>(device, dy);
     for (int i = 0; i < 1000; ++i) CHECK(result[i] == 2.0F * static_cast<float>(i) + 0.5F);
   }
@@ -48,7 +49,8 @@ extern "C" __global__ void __launch_bounds__(256) block_sum(const int* x, int* o
     const std::vector<int> x = sample_integers<int>(16 * 256, 3);
     const DeviceBuffer dx = upload(device, x), out(device, 17 * sizeof(int), "sums");
     device.fill(out.data(), 0, out.bytes(), nullptr);
-    const LaunchCounters counters = run(device, compile_ptx(source, "block_sum", arch), "block_sum", parameter_block(dx.data(), out.data()), {.blocks = 16, .threads = 256});
+    const LaunchCounters counters = run(device, compile_ptx(source, "block_sum", arch), "block_sum",
+                                        parameter_block(dx.data(), out.data()), {.blocks = 16, .threads = 256});
     const auto sums = download<int>(device, out);
     std::uint32_t total = 0;
     for (int block = 0; block < 16; ++block) {
@@ -92,7 +94,8 @@ extern "C" __global__ void functions(const float* x, float* y, int n) {
     CAPTURE(arch);
     Device& device = emulator(arch);
     const DeviceBuffer dx = upload(device, x), dy(device, 8 * kCount * sizeof(float), "y");
-    run(device, compile_ptx(source, "functions", arch), "functions", parameter_block(dx.data(), dy.data(), kCount), {.blocks = 16, .threads = 128});
+    run(device, compile_ptx(source, "functions", arch), "functions", parameter_block(dx.data(), dy.data(), kCount),
+        {.blocks = 16, .threads = 128});
     const auto y = download<float>(device, dy);
     for (int f = 0; f < 8; ++f) {
       for (int i = 0; i < kCount; ++i) {
@@ -136,7 +139,9 @@ extern "C" __global__ void paths(const int* x, long long* y, int n) {
     CAPTURE(arch);
     Device& device = emulator(arch);
     const DeviceBuffer dx = upload(device, x), dy(device, x.size() * 8, "y");
-    const auto counters = run(device, compile_ptx(source, "paths", arch), "paths", parameter_block(dx.data(), dy.data(), static_cast<int>(x.size())), {.blocks = 24, .threads = 128});
+    const auto counters =
+        run(device, compile_ptx(source, "paths", arch), "paths",
+            parameter_block(dx.data(), dy.data(), static_cast<int>(x.size())), {.blocks = 24, .threads = 128});
     CHECK(counters.divergent_branches > 0);
     const auto y = download<long long>(device, dy);
     for (std::size_t i = 0; i < x.size(); ++i) {
@@ -152,7 +157,9 @@ extern "C" __global__ void paths(const int* x, long long* y, int n) {
         case 2: sum %= 1009; break;
         case 3: sum <<= 3; break;
         case 4: sum ^= 0x55; break;
-        case 5: while (sum > 100) sum /= 2; break;
+        case 5:
+          while (sum > 100) sum /= 2;
+          break;
         default: sum += static_cast<long long>(i);
       }
       REQUIRE(y[i] == sum);

@@ -21,7 +21,8 @@ std::string Program::describe(std::uint32_t instruction) const {
   }
   std::string result = fmt::format("PTX line {}: {}", place.ptx_line, code);
   if (place.source.line != 0) {
-    const std::string file = place.source.file < files.size() && !files[place.source.file].empty() ? files[place.source.file] : "source";
+    const std::string file =
+        place.source.file < files.size() && !files[place.source.file].empty() ? files[place.source.file] : "source";
     result += fmt::format(" ({}:{})", file, place.source.line);
   }
   return result;
@@ -35,8 +36,8 @@ void fault(const Warp& warp, const Instruction& at, int lane, const std::string&
     const std::uint32_t thread = warp.first_thread + static_cast<std::uint32_t>(lane);
     who = fmt::format("thread ({},{},{})", thread % size[0], thread / size[0] % size[1], thread / size[0] / size[1]);
   }
-  fail(ErrorCode::device_failed, "emulator: kernel '{}', block ({},{},{}), {}: {}\n  at {}", warp.program->name, block.ctaid[0], block.ctaid[1],
-       block.ctaid[2], who, what, warp.program->describe(at.index));
+  fail(ErrorCode::device_failed, "emulator: kernel '{}', block ({},{},{}), {}: {}\n  at {}", warp.program->name,
+       block.ctaid[0], block.ctaid[1], block.ctaid[2], who, what, warp.program->describe(at.index));
 }
 
 void note_undefined(Warp& warp, const Instruction& at) {

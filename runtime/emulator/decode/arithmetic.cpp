@@ -168,9 +168,12 @@ void Decoder::rsqrt() { approximate(); }
 
 // f(a) that exists only as .approx.
 void Decoder::approximate() {
-  static const std::unordered_map<std::string_view, Opcode> kOps{
-      {"rsqrt", Opcode::rsqrt_approx}, {"ex2", Opcode::ex2}, {"lg2", Opcode::lg2},
-      {"sin", Opcode::sin},            {"cos", Opcode::cos}, {"tanh", Opcode::tanh}};
+  static const std::unordered_map<std::string_view, Opcode> kOps{{"rsqrt", Opcode::rsqrt_approx},
+                                                                 {"ex2", Opcode::ex2},
+                                                                 {"lg2", Opcode::lg2},
+                                                                 {"sin", Opcode::sin},
+                                                                 {"cos", Opcode::cos},
+                                                                 {"tanh", Opcode::tanh}};
   const Type type = need_type();
   if (!take("approx")) malformed("'.approx' is needed");
   key_.ftz = take("ftz");

@@ -149,16 +149,17 @@ void Decoder::count_bits() {
 // The comparison operator, the combining operator and the compared type of setp and set.
 void Decoder::comparison(Type& compared, bool& combined) {
   static constexpr std::pair<std::string_view, Compare> kCompares[] = {
-      {"eq", Compare::eq}, {"ne", Compare::ne}, {"lt", Compare::lt}, {"le", Compare::le}, {"gt", Compare::gt},
-      {"ge", Compare::ge}, {"lo", Compare::lt}, {"ls", Compare::le}, {"hi", Compare::gt}, {"hs", Compare::ge},
-      {"equ", Compare::equ}, {"neu", Compare::neu}, {"ltu", Compare::ltu}, {"leu", Compare::leu},
-      {"gtu", Compare::gtu}, {"geu", Compare::geu}, {"num", Compare::num}, {"nan", Compare::nan}};
+      {"eq", Compare::eq},   {"ne", Compare::ne},   {"lt", Compare::lt},   {"le", Compare::le},   {"gt", Compare::gt},
+      {"ge", Compare::ge},   {"lo", Compare::lt},   {"ls", Compare::le},   {"hi", Compare::gt},   {"hs", Compare::ge},
+      {"equ", Compare::equ}, {"neu", Compare::neu}, {"ltu", Compare::ltu}, {"leu", Compare::leu}, {"gtu", Compare::gtu},
+      {"geu", Compare::geu}, {"num", Compare::num}, {"nan", Compare::nan}};
   bool found = false;
   for (const auto& [name, value] : kCompares) {
     if (!found && take(name)) {
       key_.compare = value;
       found = true;
-      if ((name == "lo" || name == "ls" || name == "hi" || name == "hs") && is_signed(compared)) malformed("'.{}' compares unsigned values", name);
+      if ((name == "lo" || name == "ls" || name == "hi" || name == "hs") && is_signed(compared))
+        malformed("'.{}' compares unsigned values", name);
     }
   }
   if (!found) malformed("no comparison operator");

@@ -52,7 +52,8 @@ void Decoder::barrier() {
   const bool arrives = take("arrive");
   const bool reduces = take("red");
   if (!arrives && !reduces && !take("sync")) malformed("needs .sync, .arrive or .red");
-  // barrier.sync without .aligned may be reached by part of a warp; here the whole warp must arrive, as in all our kernels.
+  // barrier.sync without .aligned may be reached by part of a warp; here the whole warp must arrive, as in all our
+  // kernels.
   std::size_t number = 0;
   std::size_t last = operand_count();
   if (reduces) {
@@ -60,7 +61,8 @@ void Decoder::barrier() {
     inst_.count = take("popc") ? kReducePopc : take("and") ? kReduceAnd : take("or") ? kReduceOr : 0;
     if (inst_.count == 0) malformed("bar.red needs .popc, .and or .or");
     const Type result = need_type();
-    if ((inst_.count == kReducePopc) != (result == Type::u32) || (result != Type::u32 && result != Type::pred)) malformed("bar.red into .{}", type_name(result));
+    if ((inst_.count == kReducePopc) != (result == Type::u32) || (result != Type::u32 && result != Type::pred))
+      malformed("bar.red into .{}", type_name(result));
     expect_operands(3, 4);
     inst_.dst = destination(operand(0), result);
     bool negated = false;
@@ -87,7 +89,10 @@ void Decoder::shfl() {
   const bool bfly = take("bfly");
   const bool idx = take("idx");
   if (up + down + bfly + idx != 1) malformed("shfl needs one of .up, .down, .bfly, .idx");
-  key_.variant = static_cast<std::uint8_t>(up ? ShuffleMode::up : down ? ShuffleMode::down : bfly ? ShuffleMode::bfly : ShuffleMode::idx);
+  key_.variant = static_cast<std::uint8_t>(up     ? ShuffleMode::up
+                                           : down ? ShuffleMode::down
+                                           : bfly ? ShuffleMode::bfly
+                                                  : ShuffleMode::idx);
   const Type type = need_type();
   if (type != Type::b32) malformed("shfl takes .b32");
   key_.type = type;
@@ -112,10 +117,14 @@ void Decoder::shfl() {
 
 void Decoder::vote() {
   if (!take("sync")) unsupported("vote without .sync does not exist since sm_70");
-  const Opcode op = take("all") ? Opcode::vote_all : take("any") ? Opcode::vote_any : take("uni") ? Opcode::vote_uni : Opcode::vote_ballot;
+  const Opcode op = take("all")   ? Opcode::vote_all
+                    : take("any") ? Opcode::vote_any
+                    : take("uni") ? Opcode::vote_uni
+                                  : Opcode::vote_ballot;
   if (op == Opcode::vote_ballot && !take("ballot")) malformed("vote needs .all, .any, .uni or .ballot");
   const Type type = need_type();
-  if ((op == Opcode::vote_ballot) != (type == Type::b32) || (type != Type::b32 && type != Type::pred)) malformed("vote into .{}", type_name(type));
+  if ((op == Opcode::vote_ballot) != (type == Type::b32) || (type != Type::b32 && type != Type::pred))
+    malformed("vote into .{}", type_name(type));
   key_.type = type;
   expect_operands(3, 3);
   bool negated = false;
@@ -161,8 +170,9 @@ void Decoder::match() {
 }
 
 void Decoder::redux() {
-  static constexpr std::pair<std::string_view, AtomicOp> kOps[] = {
-      {"add", AtomicOp::add}, {"min", AtomicOp::min}, {"max", AtomicOp::max}, {"and", AtomicOp::and_}, {"or", AtomicOp::or_}, {"xor", AtomicOp::xor_}};
+  static constexpr std::pair<std::string_view, AtomicOp> kOps[] = {{"add", AtomicOp::add}, {"min", AtomicOp::min},
+                                                                   {"max", AtomicOp::max}, {"and", AtomicOp::and_},
+                                                                   {"or", AtomicOp::or_},  {"xor", AtomicOp::xor_}};
   if (!take("sync")) malformed("redux needs .sync");
   bool found = false;
   for (const auto& [name, value] : kOps) {
@@ -196,8 +206,8 @@ void Decoder::elect() {
   finish(Opcode::elect, Class::shuffle);
 }
 
-// Fences: memory is sequentially consistent here. griddepcontrol: launches run one after the other. nanosleep: time does
-// not pass.
+// Fences: memory is sequentially consistent here. griddepcontrol: launches run one after the other. nanosleep: time
+// does not pass.
 void Decoder::no_effect() {
   const std::string_view root = statement_->opcode.front();
   if (root == "griddepcontrol") {

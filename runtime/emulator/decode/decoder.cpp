@@ -10,7 +10,9 @@ constexpr std::uint32_t kNotLaidOut = ~0U;
 constexpr std::uint64_t kMaxSharedBytes = 1U << 20;
 constexpr std::uint64_t kMaxLocalBytes = 512U << 10;
 
-std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
 }  // namespace
 
@@ -78,16 +80,18 @@ Space Decoder::take_space() {
 
 // Hints change speed on a GPU and nothing here.
 void Decoder::take_cache_hints() {
-  for (const char* hint : {"nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first",
-                           "L1::evict_last", "L1::no_allocate", "L2::evict_normal", "L2::evict_first", "L2::evict_last",
-                           "L2::64B", "L2::128B", "L2::256B"}) {
+  for (const char* hint : {"nc", "ca", "cg", "cs", "cv", "lu", "wb", "wt", "L1::evict_normal", "L1::evict_unchanged",
+                           "L1::evict_first", "L1::evict_last", "L1::no_allocate", "L2::evict_normal",
+                           "L2::evict_first", "L2::evict_last", "L2::64B", "L2::128B", "L2::256B"}) {
     take(hint);
   }
 }
 
 // The emulator's memory is sequentially consistent, which satisfies every ordering.
 void Decoder::take_ordering() {
-  for (const char* word : {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "cta", "cluster", "gpu", "sys", "mmio"}) take(word);
+  for (const char* word :
+       {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "cta", "cluster", "gpu", "sys", "mmio"})
+    take(word);
 }
 
 const Operand& Decoder::operand(std::size_t index) const {
@@ -97,7 +101,9 @@ const Operand& Decoder::operand(std::size_t index) const {
 
 void Decoder::expect_operands(std::size_t least, std::size_t most) {
   const std::size_t count = statement_->operands.size();
-  if (count < least || count > most) malformed("{} operands; expected {}", count, least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
+  if (count < least || count > most)
+    malformed("{} operands; expected {}", count,
+              least == most ? fmt::format("{}", least) : fmt::format("{} to {}", least, most));
 }
 
 // ---- operands to slots
@@ -136,15 +142,30 @@ Slot Decoder::constant(std::uint64_t value, bool wide) {
 
 Slot Decoder::special(std::string_view name, int bytes) {
   static const std::unordered_map<std::string_view, Special> kSpecials{
-      {"%tid.x", Special::tid_x}, {"%tid.y", Special::tid_y}, {"%tid.z", Special::tid_z},
-      {"%ntid.x", Special::ntid_x}, {"%ntid.y", Special::ntid_y}, {"%ntid.z", Special::ntid_z},
-      {"%ctaid.x", Special::ctaid_x}, {"%ctaid.y", Special::ctaid_y}, {"%ctaid.z", Special::ctaid_z},
-      {"%nctaid.x", Special::nctaid_x}, {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
-      {"%laneid", Special::laneid}, {"%warpid", Special::warpid}, {"%nwarpid", Special::nwarpid},
-      {"%smid", Special::smid}, {"%nsmid", Special::nsmid},
-      {"%lanemask_eq", Special::lanemask_eq}, {"%lanemask_le", Special::lanemask_le}, {"%lanemask_lt", Special::lanemask_lt},
-      {"%lanemask_ge", Special::lanemask_ge}, {"%lanemask_gt", Special::lanemask_gt},
-      {"%dynamic_smem_size", Special::dynamic_smem_size}, {"%total_smem_size", Special::total_smem_size}};
+      {"%tid.x", Special::tid_x},
+      {"%tid.y", Special::tid_y},
+      {"%tid.z", Special::tid_z},
+      {"%ntid.x", Special::ntid_x},
+      {"%ntid.y", Special::ntid_y},
+      {"%ntid.z", Special::ntid_z},
+      {"%ctaid.x", Special::ctaid_x},
+      {"%ctaid.y", Special::ctaid_y},
+      {"%ctaid.z", Special::ctaid_z},
+      {"%nctaid.x", Special::nctaid_x},
+      {"%nctaid.y", Special::nctaid_y},
+      {"%nctaid.z", Special::nctaid_z},
+      {"%laneid", Special::laneid},
+      {"%warpid", Special::warpid},
+      {"%nwarpid", Special::nwarpid},
+      {"%smid", Special::smid},
+      {"%nsmid", Special::nsmid},
+      {"%lanemask_eq", Special::lanemask_eq},
+      {"%lanemask_le", Special::lanemask_le},
+      {"%lanemask_lt", Special::lanemask_lt},
+      {"%lanemask_ge", Special::lanemask_ge},
+      {"%lanemask_gt", Special::lanemask_gt},
+      {"%dynamic_smem_size", Special::dynamic_smem_size},
+      {"%total_smem_size", Special::total_smem_size}};
   const auto found = kSpecials.find(name);
   if (found == kSpecials.end()) unsupported("the emulator does not know '{}'", name);
   const auto [place, is_new] = specials_.try_emplace(fmt::format("{}/{}", name, bytes), program_.lane_bytes);
@@ -179,18 +200,25 @@ Slot Decoder::source_any(const Operand& operand, int bytes) {
     case Operand::Kind::symbol: return symbol_address(operand, bytes);
     case Operand::Kind::real32:
       if (bytes == 4) return constant(operand.value, false);
-      if (bytes == 8) return constant(std::bit_cast<std::uint64_t>(static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(operand.value)))), true);
+      if (bytes == 8)
+        return constant(std::bit_cast<std::uint64_t>(
+                            static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(operand.value)))),
+                        true);
       malformed("a 32-bit literal where {} bytes are needed", bytes);
     case Operand::Kind::real64:
       if (bytes == 8) return constant(operand.value, true);
-      if (bytes == 4) return constant(std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(operand.value))), false);
+      if (bytes == 4)
+        return constant(std::bit_cast<std::uint32_t>(static_cast<float>(std::bit_cast<double>(operand.value))), false);
       malformed("a 64-bit literal where {} bytes are needed", bytes);
     default: malformed("an operand of a form that this instruction does not take");
   }
 }
 
 Slot Decoder::source(const Operand& operand, Type type) {
-  if (is_float(type) && operand.kind == Operand::Kind::integer) malformed("an integer literal where a floating-point value is needed");
+  if (is_float(type) && operand.kind == Operand::Kind::integer)
+    malformed("an integer literal where a floating-point value is needed");
+  const bool real = operand.kind == Operand::Kind::real32 || operand.kind == Operand::Kind::real64;
+  if (is_integer(type) && real) malformed("a floating-point literal where an integer is needed");
   return source_any(operand, type_bytes(type));
 }
 
@@ -201,7 +229,8 @@ Slot Decoder::predicate(const Operand& operand, bool* negated) {
     const std::uint16_t id = operand.value != 0 ? kConstantId : kFalseId;
     return {id, id};
   }
-  if (operand.kind != Operand::Kind::reg || kernel_.registers[operand.reg].type != Type::pred) malformed("a predicate register is needed");
+  if (operand.kind != Operand::Kind::reg || kernel_.registers[operand.reg].type != Type::pred)
+    malformed("a predicate register is needed");
   if (negated != nullptr) {
     *negated = operand.negated;
   } else if (operand.negated) {
@@ -281,7 +310,8 @@ std::uint32_t Decoder::branch_target(std::string_view label, int scope) const {
 }
 
 void Decoder::finish(Opcode op, Class counted) {
-  if (!modifiers_.empty()) unsupported("the emulator does not know '.{}' of '{}'", modifiers_.front(), statement_->opcode.front());
+  if (!modifiers_.empty())
+    unsupported("the emulator does not know '.{}' of '{}'", modifiers_.front(), statement_->opcode.front());
   key_.op = op;
   inst_.counted = counted;
   inst_.critical = op >= Opcode::ld && op != Opcode::prefetch;
@@ -305,7 +335,8 @@ void Decoder::lay_out_parameters() {
   std::uint64_t offset = 0;
   for (const Variable& parameter : kernel_.parameters) {
     offset = align_up(offset, parameter.alignment);
-    if (!local_symbols_.emplace(parameter.name, offset).second) malformed("the parameter '{}' is declared twice", parameter.name);
+    if (!local_symbols_.emplace(parameter.name, offset).second)
+      malformed("the parameter '{}' is declared twice", parameter.name);
     offset += parameter.bytes;
     if (offset > 32764) unsupported("more than 32764 bytes of parameters");
   }
@@ -324,10 +355,12 @@ void Decoder::lay_out_variables() {
     }
     std::uint64_t& end = variable.space == Space::local ? local : shared;
     end = align_up(end, variable.alignment);
-    if (!local_symbols_.emplace(variable.name, end).second) malformed("the variable '{}' is declared twice", variable.name);
+    if (!local_symbols_.emplace(variable.name, end).second)
+      malformed("the variable '{}' is declared twice", variable.name);
     if (variable.space == Space::shared) program_.shared_variables.push_back({variable.name, end, variable.bytes});
     end += variable.bytes;
-    if (shared > kMaxSharedBytes || local > kMaxLocalBytes) unsupported("'{}' needs more memory than a GPU has", variable.name);
+    if (shared > kMaxSharedBytes || local > kMaxLocalBytes)
+      unsupported("'{}' needs more memory than a GPU has", variable.name);
   };
   for (const Variable* variable : symbols_.shared) place(*variable);
   for (const Variable& variable : kernel_.variables) place(variable);
@@ -345,7 +378,8 @@ void Decoder::lay_out_variables() {
 void Decoder::resolve_labels() {
   // Statement numbers and instruction numbers agree: every statement becomes one instruction.
   for (const Label& label : kernel_.labels) {
-    if (!labels_.emplace(std::pair{label.scope, label.name}, label.statement).second) malformed("the label '{}' is defined twice", label.name);
+    if (!labels_.emplace(std::pair{label.scope, label.name}, label.statement).second)
+      malformed("the label '{}' is defined twice", label.name);
   }
 }
 
@@ -364,7 +398,8 @@ void Decoder::decode() {
     key_ = OpKey{};
     checks_ = 0;
     const auto family = families().find(statement.opcode.front());
-    if (family == families().end()) unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
+    if (family == families().end())
+      unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
     (this->*family->second)();
   }
   // A body may end without ret; labels may stand behind its last instruction.
@@ -382,27 +417,76 @@ void Decoder::decode() {
 }
 
 const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families() {
-  static const std::unordered_map<std::string_view, Family> kFamilies{
-      {"add", &Decoder::add_sub}, {"sub", &Decoder::add_sub}, {"mul", &Decoder::mul}, {"mad", &Decoder::mad},
-      {"fma", &Decoder::fma}, {"div", &Decoder::div}, {"rem", &Decoder::rem}, {"min", &Decoder::min_max},
-      {"max", &Decoder::min_max}, {"abs", &Decoder::abs_neg}, {"neg", &Decoder::abs_neg},
-      {"copysign", &Decoder::copysign}, {"sqrt", &Decoder::square_root}, {"rcp", &Decoder::reciprocal},
-      {"rsqrt", &Decoder::rsqrt}, {"ex2", &Decoder::approximate}, {"lg2", &Decoder::approximate},
-      {"sin", &Decoder::approximate}, {"cos", &Decoder::approximate}, {"tanh", &Decoder::approximate},
-      {"sad", &Decoder::sad}, {"and", &Decoder::logic}, {"or", &Decoder::logic}, {"xor", &Decoder::logic},
-      {"not", &Decoder::logic}, {"cnot", &Decoder::logic}, {"shl", &Decoder::shift}, {"shr", &Decoder::shift},
-      {"shf", &Decoder::funnel}, {"lop3", &Decoder::lop3}, {"prmt", &Decoder::prmt}, {"bfe", &Decoder::bfe},
-      {"bfi", &Decoder::bfi}, {"bfind", &Decoder::bfind}, {"clz", &Decoder::count_bits}, {"popc", &Decoder::count_bits},
-      {"brev", &Decoder::count_bits}, {"setp", &Decoder::setp}, {"set", &Decoder::set}, {"selp", &Decoder::selp},
-      {"slct", &Decoder::slct}, {"testp", &Decoder::testp}, {"mov", &Decoder::mov}, {"cvta", &Decoder::cvta},
-      {"isspacep", &Decoder::isspacep}, {"cvt", &Decoder::cvt}, {"ld", &Decoder::ld}, {"ldu", &Decoder::ld},
-      {"st", &Decoder::st}, {"atom", &Decoder::atom}, {"red", &Decoder::atom}, {"prefetch", &Decoder::prefetch},
-      {"prefetchu", &Decoder::prefetch}, {"bra", &Decoder::bra}, {"brx", &Decoder::brx}, {"ret", &Decoder::ret},
-      {"exit", &Decoder::ret}, {"trap", &Decoder::trap}, {"bar", &Decoder::barrier}, {"barrier", &Decoder::barrier},
-      {"shfl", &Decoder::shfl}, {"vote", &Decoder::vote}, {"activemask", &Decoder::activemask},
-      {"match", &Decoder::match}, {"redux", &Decoder::redux}, {"elect", &Decoder::elect},
-      {"membar", &Decoder::no_effect}, {"fence", &Decoder::no_effect}, {"griddepcontrol", &Decoder::no_effect},
-      {"nanosleep", &Decoder::no_effect}};
+  static const std::unordered_map<std::string_view, Family> kFamilies{{"add", &Decoder::add_sub},
+                                                                      {"sub", &Decoder::add_sub},
+                                                                      {"mul", &Decoder::mul},
+                                                                      {"mad", &Decoder::mad},
+                                                                      {"fma", &Decoder::fma},
+                                                                      {"div", &Decoder::div},
+                                                                      {"rem", &Decoder::rem},
+                                                                      {"min", &Decoder::min_max},
+                                                                      {"max", &Decoder::min_max},
+                                                                      {"abs", &Decoder::abs_neg},
+                                                                      {"neg", &Decoder::abs_neg},
+                                                                      {"copysign", &Decoder::copysign},
+                                                                      {"sqrt", &Decoder::square_root},
+                                                                      {"rcp", &Decoder::reciprocal},
+                                                                      {"rsqrt", &Decoder::rsqrt},
+                                                                      {"ex2", &Decoder::approximate},
+                                                                      {"lg2", &Decoder::approximate},
+                                                                      {"sin", &Decoder::approximate},
+                                                                      {"cos", &Decoder::approximate},
+                                                                      {"tanh", &Decoder::approximate},
+                                                                      {"sad", &Decoder::sad},
+                                                                      {"and", &Decoder::logic},
+                                                                      {"or", &Decoder::logic},
+                                                                      {"xor", &Decoder::logic},
+                                                                      {"not", &Decoder::logic},
+                                                                      {"cnot", &Decoder::logic},
+                                                                      {"shl", &Decoder::shift},
+                                                                      {"shr", &Decoder::shift},
+                                                                      {"shf", &Decoder::funnel},
+                                                                      {"lop3", &Decoder::lop3},
+                                                                      {"prmt", &Decoder::prmt},
+                                                                      {"bfe", &Decoder::bfe},
+                                                                      {"bfi", &Decoder::bfi},
+                                                                      {"bfind", &Decoder::bfind},
+                                                                      {"clz", &Decoder::count_bits},
+                                                                      {"popc", &Decoder::count_bits},
+                                                                      {"brev", &Decoder::count_bits},
+                                                                      {"setp", &Decoder::setp},
+                                                                      {"set", &Decoder::set},
+                                                                      {"selp", &Decoder::selp},
+                                                                      {"slct", &Decoder::slct},
+                                                                      {"testp", &Decoder::testp},
+                                                                      {"mov", &Decoder::mov},
+                                                                      {"cvta", &Decoder::cvta},
+                                                                      {"isspacep", &Decoder::isspacep},
+                                                                      {"cvt", &Decoder::cvt},
+                                                                      {"ld", &Decoder::ld},
+                                                                      {"ldu", &Decoder::ld},
+                                                                      {"st", &Decoder::st},
+                                                                      {"atom", &Decoder::atom},
+                                                                      {"red", &Decoder::atom},
+                                                                      {"prefetch", &Decoder::prefetch},
+                                                                      {"prefetchu", &Decoder::prefetch},
+                                                                      {"bra", &Decoder::bra},
+                                                                      {"brx", &Decoder::brx},
+                                                                      {"ret", &Decoder::ret},
+                                                                      {"exit", &Decoder::ret},
+                                                                      {"trap", &Decoder::trap},
+                                                                      {"bar", &Decoder::barrier},
+                                                                      {"barrier", &Decoder::barrier},
+                                                                      {"shfl", &Decoder::shfl},
+                                                                      {"vote", &Decoder::vote},
+                                                                      {"activemask", &Decoder::activemask},
+                                                                      {"match", &Decoder::match},
+                                                                      {"redux", &Decoder::redux},
+                                                                      {"elect", &Decoder::elect},
+                                                                      {"membar", &Decoder::no_effect},
+                                                                      {"fence", &Decoder::no_effect},
+                                                                      {"griddepcontrol", &Decoder::no_effect},
+                                                                      {"nanosleep", &Decoder::no_effect}};
   return kFamilies;
 }
 

@@ -43,9 +43,9 @@ class Decoder {
   // Takes the first modifier that names a type.
   std::optional<Type> take_type();
   Type need_type();
-  Round take_round();        // rn rz rm rp
-  Round take_any_round();    // also rni rzi rmi rpi rna
-  Space take_space();        // default: generic
+  Round take_round();      // rn rz rm rp
+  Round take_any_round();  // also rni rzi rmi rpi rna
+  Space take_space();      // default: generic
   void take_cache_hints();
   void take_ordering();
   std::size_t operand_count() const { return statement_->operands.size(); }
@@ -53,26 +53,29 @@ class Decoder {
   void expect_operands(std::size_t least, std::size_t most);
 
   // ---- operands to slots
-  Slot source(const Operand& operand, Type type);             // value of a type's size
-  Slot source_any(const Operand& operand, int bytes);         // of a size
-  Slot predicate(const Operand& operand, bool* negated);      // predicate register
-  Slot destination(const Operand& operand, Type type);        // a register of a type's size, or '_'
+  Slot source(const Operand& operand, Type type);         // value of a type's size
+  Slot source_any(const Operand& operand, int bytes);     // of a size
+  Slot predicate(const Operand& operand, bool* negated);  // predicate register
+  Slot destination(const Operand& operand, Type type);    // a register of a type's size, or '_'
   Slot register_slot(std::uint32_t index);
   Slot scratch(Type type);
   Slot constant(std::uint64_t value, bool wide);
-  Slot special(std::string_view name, int bytes);             // tid and its like
+  Slot special(std::string_view name, int bytes);  // tid and its like
   Slot symbol_address(const Operand& operand, int bytes);
-  void address(const Operand& operand, Space space);          // sets a and immediate, key_.wide_address
-  int register_bytes(const Operand& operand) const;           // 4 (also for 16 bits) or 8; 0 for a predicate
+  void address(const Operand& operand, Space space);  // sets a and immediate, key_.wide_address
+  int register_bytes(const Operand& operand) const;   // 4 (also for 16 bits) or 8; 0 for a predicate
   std::optional<std::uint64_t> symbol_value(std::string_view name) const;
 
-  void check(Slot slot);                                      // the value is used: it must have been written
+  void check(Slot slot);  // the value is used: it must have been written
   void mark(Slot slot) { inst_.marked = slot.id; }
-  void use(Slot& field, Slot slot) { field = slot; check(slot); }
+  void use(Slot& field, Slot slot) {
+    field = slot;
+    check(slot);
+  }
   std::uint32_t add_operands(std::span<const Slot> slots);
   std::uint32_t branch_target(std::string_view label, int scope) const;
 
-  void finish(Opcode op, Class counted);                      // finds the handler, appends the instruction
+  void finish(Opcode op, Class counted);  // finds the handler, appends the instruction
 
   template <typename... Args>
   [[noreturn]] void malformed(fmt::format_string<Args...> format, Args&&... args) const {
@@ -161,9 +164,9 @@ class Decoder {
   std::uint16_t scratch_predicate_ = kConstantId;
   std::uint32_t scratch_offset_ = 0;
 
-  std::vector<Slot> registers_;              // by index in kernel_.registers; lane offset ~0: not laid out yet
+  std::vector<Slot> registers_;  // by index in kernel_.registers; lane offset ~0: not laid out yet
   std::map<std::pair<std::uint64_t, bool>, std::uint32_t> constants_;
-  std::unordered_map<std::string, std::uint64_t> specials_;  // "name/bytes" -> offset
+  std::unordered_map<std::string, std::uint64_t> specials_;            // "name/bytes" -> offset
   std::unordered_map<std::string_view, std::uint64_t> local_symbols_;  // parameters, shared and local variables
   std::map<std::pair<int, std::string_view>, std::uint32_t> labels_;
 };

@@ -11,7 +11,9 @@ namespace {
 constexpr std::uint64_t kVariableAlignment = 4096;  // the largest .align the parser takes
 constexpr std::uint64_t kMaxVariableBytesOfModule = 1ULL << 30;
 
-std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
 
 // Gives .global and .const variables host memory and fills in the addresses their initialisers name.
 std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSymbols& symbols) {
@@ -27,7 +29,8 @@ std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSy
     placed.emplace_back(&variable, size);
     size += variable.bytes;
     if (size > kMaxVariableBytesOfModule) {
-      fail(ErrorCode::unsupported, "loading PTX: line {}: '{}': the module's variables need more than 1 GiB", variable.line, variable.name);
+      fail(ErrorCode::unsupported, "loading PTX: line {}: '{}': the module's variables need more than 1 GiB",
+           variable.line, variable.name);
     }
   }
   memory->bytes = std::make_unique<std::byte[]>(size + kVariableAlignment);
@@ -35,16 +38,19 @@ std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSy
   for (const auto& [variable, offset] : placed) {
     const std::uint64_t begin = base + offset;
     if (!symbols.global.emplace(variable->name, begin).second) {
-      fail(ErrorCode::device_failed, "loading PTX: line {}: the variable '{}' is declared twice", variable->line, variable->name);
+      fail(ErrorCode::device_failed, "loading PTX: line {}: the variable '{}' is declared twice", variable->line,
+           variable->name);
     }
-    if (!variable->contents.empty()) std::memcpy(reinterpret_cast<void*>(begin), variable->contents.data(), variable->contents.size());
+    if (!variable->contents.empty())
+      std::memcpy(reinterpret_cast<void*>(begin), variable->contents.data(), variable->contents.size());
     memory->ranges.push_back({variable->name, begin, variable->bytes, variable->space == Space::global});
   }
   for (const auto& [variable, offset] : placed) {
     for (const SymbolReference& reference : variable->references) {
       const auto found = symbols.global.find(reference.name);
       if (found == symbols.global.end()) {
-        fail(ErrorCode::device_failed, "loading PTX: line {}: '{}' refers to the unknown variable '{}'", variable->line, variable->name, reference.name);
+        fail(ErrorCode::device_failed, "loading PTX: line {}: '{}' refers to the unknown variable '{}'", variable->line,
+             variable->name, reference.name);
       }
       const std::uint64_t address = found->second + static_cast<std::uint64_t>(reference.addend);
       std::memcpy(reinterpret_cast<void*>(base + offset + reference.offset), &address, sizeof(address));
@@ -67,14 +73,16 @@ std::shared_ptr<const Program> load_program(std::string_view ptx, std::string_vi
   program->text = ptx;
   find_lines(*program);
   const ModuleText module = parse_module(program->text);
-  const auto kernel = std::find_if(module.kernels.begin(), module.kernels.end(), [&](const KernelText& k) { return k.name == entry; });
+  const auto kernel =
+      std::find_if(module.kernels.begin(), module.kernels.end(), [&](const KernelText& k) { return k.name == entry; });
   if (kernel == module.kernels.end()) {
     std::vector<std::string> names;
     for (const KernelText& candidate : module.kernels) names.push_back(candidate.name);
     fail(ErrorCode::device_failed, "loading PTX: there is no kernel '{}'{}", entry, suggestion(entry, names));
   }
   for (const SourceFile& file : module.files) {
-    if (file.number > 4096) fail(ErrorCode::device_failed, "loading PTX: .file {}: more files than expected", file.number);
+    if (file.number > 4096)
+      fail(ErrorCode::device_failed, "loading PTX: .file {}: more files than expected", file.number);
     if (program->files.size() <= file.number) program->files.resize(file.number + 1);
     program->files[file.number] = file.path;
   }

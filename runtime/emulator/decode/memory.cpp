@@ -15,7 +15,8 @@ void Decoder::mov() {
     if (negated) inst_.flags |= kNegateFirst;
   } else {
     const Operand& value = operand(1);
-    if (value.kind == Operand::Kind::symbol && (value.name == "%clock" || value.name == "%clock64" || value.name == "%globaltimer")) {
+    if (value.kind == Operand::Kind::symbol &&
+        (value.name == "%clock" || value.name == "%clock64" || value.name == "%globaltimer")) {
       inst_.dst = destination(operand(0), type);
       mark(inst_.dst);
       return finish(Opcode::clock, Class::data_movement);
@@ -32,7 +33,8 @@ void Decoder::pack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(1).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 || type_bytes(type) / count > 4) {
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 ||
+      type_bytes(type) / count > 4) {
     unsupported("packing {} values into .{}", count, type_name(type));
   }
   const int width = type_bytes(type) / count;
@@ -51,7 +53,8 @@ void Decoder::unpack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(0).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 || type_bytes(type) / count > 4) {
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 ||
+      type_bytes(type) / count > 4) {
     unsupported("unpacking .{} into {} values", type_name(type), count);
   }
   const int width = type_bytes(type) / count;
@@ -129,7 +132,8 @@ void Decoder::ld() {
     }
     if (target.kind != Operand::Kind::reg) malformed("ld needs registers");
     const int bytes = register_bytes(target);
-    if (type_bytes(kernel_.registers[target.reg].type) < type_bytes(type)) malformed("the register '{}' is too small", target.name);
+    if (type_bytes(kernel_.registers[target.reg].type) < type_bytes(type))
+      malformed("the register '{}' is too small", target.name);
     if (register_width != 0 && register_width != bytes) unsupported("registers of different sizes in one vector");
     register_width = bytes;
     slots.push_back(register_slot(target.reg));
@@ -163,7 +167,8 @@ void Decoder::st() {
   for (const Operand& value : sources) {
     if (value.kind != Operand::Kind::reg) continue;
     const int bytes = register_bytes(value);
-    if (type_bytes(kernel_.registers[value.reg].type) < type_bytes(type)) malformed("the register '{}' is too small", value.name);
+    if (type_bytes(kernel_.registers[value.reg].type) < type_bytes(type))
+      malformed("the register '{}' is too small", value.name);
     if (register_width != 0 && register_width != bytes) unsupported("registers of different sizes in one vector");
     register_width = bytes;
   }
@@ -184,8 +189,9 @@ void Decoder::st() {
 
 void Decoder::atom() {
   static constexpr std::pair<std::string_view, AtomicOp> kOps[] = {
-      {"add", AtomicOp::add}, {"min", AtomicOp::min}, {"max", AtomicOp::max}, {"and", AtomicOp::and_}, {"or", AtomicOp::or_},
-      {"xor", AtomicOp::xor_}, {"exch", AtomicOp::exch}, {"cas", AtomicOp::cas}, {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
+      {"add", AtomicOp::add}, {"min", AtomicOp::min},  {"max", AtomicOp::max},   {"and", AtomicOp::and_},
+      {"or", AtomicOp::or_},  {"xor", AtomicOp::xor_}, {"exch", AtomicOp::exch}, {"cas", AtomicOp::cas},
+      {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
   const bool returns = statement_->opcode.front() == "atom";
   take_ordering();
   const Space space = take_space();
@@ -231,15 +237,19 @@ namespace {
 
 // The types cvt converts between, apart from the packed forms.
 bool convertible(Type type) {
-  return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64 || type == Type::tf32;
+  return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64 ||
+         type == Type::tf32;
 }
 
 std::int64_t pack_spec(Type to, Type from, Round round, bool ftz, bool sat, bool relu) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(to) | static_cast<std::uint64_t>(from) << 8 | static_cast<std::uint64_t>(round) << 16 |
-                                   static_cast<std::uint64_t>(ftz) << 24 | static_cast<std::uint64_t>(sat) << 25 | static_cast<std::uint64_t>(relu) << 26);
+  return static_cast<std::int64_t>(static_cast<std::uint64_t>(to) | static_cast<std::uint64_t>(from) << 8 |
+                                   static_cast<std::uint64_t>(round) << 16 | static_cast<std::uint64_t>(ftz) << 24 |
+                                   static_cast<std::uint64_t>(sat) << 25 | static_cast<std::uint64_t>(relu) << 26);
 }
 
-bool is_integral(Round round) { return round == Round::rni || round == Round::rzi || round == Round::rmi || round == Round::rpi; }
+bool is_integral(Round round) {
+  return round == Round::rni || round == Round::rzi || round == Round::rmi || round == Round::rpi;
+}
 
 // What PTX demands of the rounding modifier; a form outside these rules does not exist.
 bool rounding_fits(Type to, Type from, Round round) {
@@ -267,15 +277,18 @@ void Decoder::cvt() {
   key_.source = from;
   if (to == Type::bf16x2 || to == Type::f16x2) return cvt_pack(to);
   if (!convertible(to) || !convertible(from)) unsupported("cvt from .{} to .{}", type_name(from), type_name(to));
-  if (!rounding_fits(to, from, key_.round)) unsupported("this rounding of a conversion from .{} to .{}", type_name(from), type_name(to));
-  if (key_.relu && !((to == Type::f16 || to == Type::bf16) && from == Type::f32)) unsupported(".relu of this conversion");
+  if (!rounding_fits(to, from, key_.round))
+    unsupported("this rounding of a conversion from .{} to .{}", type_name(from), type_name(to));
+  if (key_.relu && !((to == Type::f16 || to == Type::bf16) && from == Type::f32))
+    unsupported(".relu of this conversion");
   expect_operands(2, 2);
   // Operand registers may be wider than the types: sources are cut, results extended.
   const auto slot_of = [&](const Operand& value, Type type) {
     if (value.kind != Operand::Kind::reg) return source(value, type);
     const int bytes = type_bytes(kernel_.registers[value.reg].type);
     if (bytes < type_bytes(type)) malformed("the register '{}' is too small for .{}", value.name, type_name(type));
-    if (bytes == 8 && type_bytes(type) < 8 && &value == &operand(1)) unsupported("a 64-bit register as .{}", type_name(type));
+    if (bytes == 8 && type_bytes(type) < 8 && &value == &operand(1))
+      unsupported("a 64-bit register as .{}", type_name(type));
     return register_slot(value.reg);
   };
   use(inst_.a, slot_of(operand(1), from));
@@ -297,7 +310,8 @@ void Decoder::cvt_pack(Type to) {
   use(inst_.b, source(operand(2), Type::f32));
   inst_.dst = destination(operand(0), to);
   mark(inst_.dst);
-  inst_.immediate = pack_spec(to == Type::bf16x2 ? Type::bf16 : Type::f16, Type::f32, key_.round, false, false, key_.relu);
+  inst_.immediate =
+      pack_spec(to == Type::bf16x2 ? Type::bf16 : Type::f16, Type::f32, key_.round, false, false, key_.relu);
   finish(Opcode::cvt_pack, Class::conversion);
 }
 

@@ -22,7 +22,8 @@ std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 void AlignedFree::operator()(std::byte* memory) const { std::free(memory); }
 
 AlignedBytes allocate_aligned(std::size_t bytes) {
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(4096, (std::max<std::size_t>(bytes, 1) + 4095) / 4096 * 4096));
+  auto* memory =
+      static_cast<std::byte*>(std::aligned_alloc(4096, (std::max<std::size_t>(bytes, 1) + 4095) / 4096 * 4096));
   if (memory == nullptr) throw std::bad_alloc();
   return AlignedBytes(memory);
 }
@@ -57,7 +58,8 @@ BlockRunner::BlockRunner(const LaunchState& launch, const ExecutionSet& set) : l
     warp.predicates = predicates_.data() + static_cast<std::size_t>(program.ids) * number;
     warp.number = number;
     warp.first_thread = number * kLanes;
-    const std::uint32_t threads = std::min(launch.block_threads - warp.first_thread, static_cast<std::uint32_t>(kLanes));
+    const std::uint32_t threads =
+        std::min(launch.block_threads - warp.first_thread, static_cast<std::uint32_t>(kLanes));
     warp.threads = threads == kLanes ? kAllLanes : (1U << threads) - 1;
     warp.block = &block_;
     warp.worker = &worker_;
@@ -68,7 +70,8 @@ BlockRunner::BlockRunner(const LaunchState& launch, const ExecutionSet& set) : l
       if (slot.wide) {
         std::fill_n(reinterpret_cast<std::uint64_t*>(warp.lanes + slot.offset), kLanes, slot.value);
       } else {
-        std::fill_n(reinterpret_cast<std::uint32_t*>(warp.lanes + slot.offset), kLanes, static_cast<std::uint32_t>(slot.value));
+        std::fill_n(reinterpret_cast<std::uint32_t*>(warp.lanes + slot.offset), kLanes,
+                    static_cast<std::uint32_t>(slot.value));
       }
     }
   }
@@ -169,8 +172,10 @@ void BlockRunner::run(std::uint64_t block_number) {
     }
     if (unfinished && !progress) report_deadlock();
     if (block_.instructions > kMaxInstructions) {
-      Warp& warp = *std::find_if(warps_.begin(), warps_.end(), [](const Warp& w) { return w.state != WarpState::finished; });
-      fault(warp, launch_.program->instructions[warp.pc], -1, fmt::format("the block has issued {} instructions and does not end", block_.instructions));
+      Warp& warp =
+          *std::find_if(warps_.begin(), warps_.end(), [](const Warp& w) { return w.state != WarpState::finished; });
+      fault(warp, launch_.program->instructions[warp.pc], -1,
+            fmt::format("the block has issued {} instructions and does not end", block_.instructions));
     }
   }
   worker_.counts.memory.blocks += 1;
@@ -189,11 +194,13 @@ void BlockRunner::report_deadlock() {
     }
     if (first == nullptr) first = &warp;
     const Barrier& barrier = block_.barriers[warp.barrier];
-    waits += fmt::format("\n  warp {} waits at barrier {} ({} of {} threads are there), {}", warp.number, warp.barrier, barrier.arrived_threads,
-                         barrier.expected_threads, launch_.program->describe(warp.pc - 1));
+    waits += fmt::format("\n  warp {} waits at barrier {} ({} of {} threads are there), {}", warp.number, warp.barrier,
+                         barrier.arrived_threads, barrier.expected_threads, launch_.program->describe(warp.pc - 1));
   }
-  const std::string why = finished != 0 ? fmt::format("deadlock: {} of {} warps have exited, before a barrier where others wait", finished, launch_.warps)
-                                        : "deadlock: every warp waits at a barrier";
+  const std::string why = finished != 0
+                              ? fmt::format("deadlock: {} of {} warps have exited, before a barrier where others wait",
+                                            finished, launch_.warps)
+                              : "deadlock: every warp waits at a barrier";
   fault(*first, launch_.program->instructions[first->pc - 1], -1, why + waits);
 }
 

@@ -22,7 +22,8 @@ const ExecutionSet& portable_execution_set() {
 const ExecutionSet& execution_set() {
 #ifdef GDNJIT_EMULATOR_AVX2
   static constexpr ExecutionSet kSet{"avx2", isa_avx2::find, isa_avx2::run_warp};
-  static const bool supported = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  static const bool supported =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   if (supported) return kSet;
 #endif
   return portable_execution_set();

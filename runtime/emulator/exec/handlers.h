@@ -12,22 +12,96 @@ namespace gdnjit::emulator {
 
 enum class Opcode : std::uint16_t {
   // arithmetic
-  add, sub, mul, mul_hi, mul_wide, mad, mad_hi, mad_wide, fma, div, div_approx, div_full, rem, min, max, abs, neg, copysign,
-  sqrt, sqrt_approx, rcp, rcp_approx, rsqrt_approx, ex2, lg2, sin, cos, tanh, sad,
+  add,
+  sub,
+  mul,
+  mul_hi,
+  mul_wide,
+  mad,
+  mad_hi,
+  mad_wide,
+  fma,
+  div,
+  div_approx,
+  div_full,
+  rem,
+  min,
+  max,
+  abs,
+  neg,
+  copysign,
+  sqrt,
+  sqrt_approx,
+  rcp,
+  rcp_approx,
+  rsqrt_approx,
+  ex2,
+  lg2,
+  sin,
+  cos,
+  tanh,
+  sad,
   // bits
-  and_, or_, xor_, not_, cnot, shl, shr, shf_l, shf_r, lop3, prmt, bfe, bfi, bfind, clz, popc, brev,
+  and_,
+  or_,
+  xor_,
+  not_,
+  cnot,
+  shl,
+  shr,
+  shf_l,
+  shf_r,
+  lop3,
+  prmt,
+  bfe,
+  bfi,
+  bfind,
+  clz,
+  popc,
+  brev,
   // comparison and selection
-  setp, set, selp, slct, testp,
+  setp,
+  set,
+  selp,
+  slct,
+  testp,
   // movement
-  mov, pack, unpack, clock, cvta_to_generic, cvta_from_generic, isspacep,
+  mov,
+  pack,
+  unpack,
+  clock,
+  cvta_to_generic,
+  cvta_from_generic,
+  isspacep,
   // conversion
-  cvt, cvt_pack,
+  cvt,
+  cvt_pack,
   // memory
-  ld, st, atom, prefetch,
+  ld,
+  st,
+  atom,
+  prefetch,
   // warp
-  shfl, vote_all, vote_any, vote_uni, vote_ballot, activemask, match_any, match_all, redux, elect, warp_sync,
+  shfl,
+  vote_all,
+  vote_any,
+  vote_uni,
+  vote_ballot,
+  activemask,
+  match_any,
+  match_all,
+  redux,
+  elect,
+  warp_sync,
   // control
-  bra, brx, exit, trap, barrier_sync, barrier_arrive, barrier_red, nop,
+  bra,
+  brx,
+  exit,
+  trap,
+  barrier_sync,
+  barrier_arrive,
+  barrier_red,
+  nop,
 };
 
 enum class AtomicOp : std::uint8_t { add, min, max, and_, or_, xor_, exch, cas, inc, dec };
@@ -35,18 +109,18 @@ enum class ShuffleMode : std::uint8_t { up, down, bfly, idx };
 
 struct OpKey {
   Opcode op = Opcode::nop;
-  Type type = Type::none;       // of the result
-  Type source = Type::none;     // of the first operand, where it differs
+  Type type = Type::none;    // of the result
+  Type source = Type::none;  // of the first operand, where it differs
   Round round = Round::none;
   bool ftz = false;
   bool sat = false;
-  bool nan = false;             // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
+  bool nan = false;  // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
   bool relu = false;
-  std::uint8_t variant = 0;     // ShuffleMode
+  std::uint8_t variant = 0;  // ShuffleMode
   Space space = Space::generic;
   Compare compare = Compare::eq;
-  bool wide_register = false;   // the register of an ld, st or cvt has 64 bits
-  bool wide_address = true;     // the address register has 64 bits
+  bool wide_register = false;  // the register of an ld, st or cvt has 64 bits
+  bool wide_address = true;    // the address register has 64 bits
   AtomicOp atomic = AtomicOp::add;
 };
 

@@ -51,7 +51,8 @@ template <typename T, typename D, typename F>
 static inline void binary(Warp& warp, const Instruction& in, F f) {
   const auto* a = warp.values<Stored<T>>(in.a);
   const auto* b = warp.values<Stored<T>>(in.b);
-  for_lanes(warp, warp.values<Stored<D>>(in.dst), [&](int lane) { return stored<D>(f(loaded<T>(a[lane]), loaded<T>(b[lane]))); });
+  for_lanes(warp, warp.values<Stored<D>>(in.dst),
+            [&](int lane) { return stored<D>(f(loaded<T>(a[lane]), loaded<T>(b[lane]))); });
 }
 
 template <typename A, typename B, typename C, typename D, typename F>

@@ -31,14 +31,14 @@ struct Warp {
   std::uint32_t* written = nullptr;     // by id: lanes that hold a value
   std::uint32_t* predicates = nullptr;  // by id: lanes where the predicate is true
 
-  std::uint32_t mask = 0;     // lanes that execute the current instruction
+  std::uint32_t mask = 0;       // lanes that execute the current instruction
   std::uint32_t undefined = 0;  // those of them whose operands are undefined
-  std::uint32_t active = 0;   // lanes at pc
-  std::uint32_t live = 0;     // lanes that have not exited
+  std::uint32_t active = 0;     // lanes at pc
+  std::uint32_t live = 0;       // lanes that have not exited
   std::uint32_t pc = 0;
   std::uint32_t stop_pc = ~0U;  // the lowest pc where other lanes wait
   WarpState state = WarpState::finished;
-  std::uint32_t number = 0;   // in the block
+  std::uint32_t number = 0;  // in the block
   std::uint32_t first_thread = 0;
   std::uint32_t threads = 0;  // lanes that exist, as a mask
   std::uint32_t barrier = 0;  // waited for
@@ -63,12 +63,12 @@ struct Counts {
 };
 
 struct Barrier {
-  std::uint32_t waiting = 0;         // warps, as a mask
+  std::uint32_t waiting = 0;  // warps, as a mask
   std::uint32_t arrived_threads = 0;
   std::uint32_t expected_threads = 0;
-  std::uint32_t instruction = 0;     // the first arrival's
-  std::uint32_t popc = 0;            // of the predicate, for barrier.red
-  bool all_threads = true;           // no thread count given
+  std::uint32_t instruction = 0;  // the first arrival's
+  std::uint32_t popc = 0;         // of the predicate, for barrier.red
+  bool all_threads = true;        // no thread count given
   bool conjunction = true;
   bool disjunction = false;
 };
@@ -82,7 +82,7 @@ struct LaunchState {
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t block_threads = 1;
   std::uint32_t warps = 1;
-  std::uint32_t shared_bytes = 0;   // static and dynamic
+  std::uint32_t shared_bytes = 0;  // static and dynamic
   std::uint32_t dynamic_shared_bytes = 0;
   int sm_count = 1;
   const std::byte* parameters = nullptr;

@@ -22,10 +22,13 @@ Allocations::~Allocations() {
 }
 
 void* Allocations::allocate(std::size_t bytes, std::string_view name) {
-  if (bytes > std::numeric_limits<std::size_t>::max() / 2) fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}'", bytes, name);
+  if (bytes > std::numeric_limits<std::size_t>::max() / 2)
+    fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}'", bytes, name);
   const std::size_t size = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   void* memory = std::aligned_alloc(kAlignment, size);
-  if (memory == nullptr) fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}': this machine has no more memory", bytes, name);
+  if (memory == nullptr)
+    fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}': this machine has no more memory", bytes,
+         name);
   std::memset(memory, kPoison, size);
   try {
     const std::lock_guard lock(mutex_);
@@ -43,7 +46,8 @@ void Allocations::release(void* memory) noexcept {
   if (live_.erase(address_of(memory)) != 0) std::free(memory);
 }
 
-const Allocations::Allocation& Allocations::find(std::uint64_t begin, std::size_t bytes, std::string_view doing, std::uint64_t& offset) const {
+const Allocations::Allocation& Allocations::find(std::uint64_t begin, std::size_t bytes, std::string_view doing,
+                                                 std::uint64_t& offset) const {
   auto above = live_.upper_bound(begin);
   if (above == live_.begin()) fail(ErrorCode::device_failed, "emulator: {}: 0x{:x} is not device memory", doing, begin);
   const auto& [start, allocation] = *std::prev(above);
@@ -52,7 +56,8 @@ const Allocations::Allocation& Allocations::find(std::uint64_t begin, std::size_
     fail(ErrorCode::device_failed, "emulator: {}: 0x{:x} is not device memory", doing, begin);
   }
   if (bytes > allocation.bytes - offset) {
-    fail(ErrorCode::device_failed, "emulator: {}: {} bytes at offset {} of '{}', which has {} bytes", doing, bytes, offset, allocation.name, allocation.bytes);
+    fail(ErrorCode::device_failed, "emulator: {}: {} bytes at offset {} of '{}', which has {} bytes", doing, bytes,
+         offset, allocation.name, allocation.bytes);
   }
   return allocation;
 }

@@ -78,13 +78,15 @@ std::string RangeTable::describe(std::uint64_t address, std::uint64_t bytes) con
   }
   const std::uint64_t size = near->end - near->begin;
   if (address < near->begin) {
-    return text + fmt::format(", {} bytes before '{}' ({} bytes at 0x{:x})", near->begin - address, near->name, size, near->begin);
-  }
-  if (address >= near->end) {
-    return text + fmt::format(", {} bytes past the end of '{}' ({} bytes at 0x{:x})", address - near->end, near->name, size,
+    return text + fmt::format(", {} bytes before '{}' ({} bytes at 0x{:x})", near->begin - address, near->name, size,
                               near->begin);
   }
-  return text + fmt::format(", offset {} of '{}' ({} bytes at 0x{:x})", address - near->begin, near->name, size, near->begin);
+  if (address >= near->end) {
+    return text + fmt::format(", {} bytes past the end of '{}' ({} bytes at 0x{:x})", address - near->end, near->name,
+                              size, near->begin);
+  }
+  return text +
+         fmt::format(", offset {} of '{}' ({} bytes at 0x{:x})", address - near->begin, near->name, size, near->begin);
 }
 
 }  // namespace gdnjit::emulator

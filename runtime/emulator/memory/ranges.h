@@ -15,7 +15,7 @@ struct BufferSource {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   std::string name;
-  bool readable = true;         // before this launch has written it
+  bool readable = true;  // before this launch has written it
   bool writable = true;
   ShadowBits* shadow = nullptr;  // of begin..end with shadow_begin as its first byte; nullptr: all written
   std::uint64_t shadow_begin = 0;
@@ -25,10 +25,10 @@ struct Range {
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   bool writable = false;
-  bool fully_written = true;          // no shadow to ask
-  ShadowBits* allocation = nullptr;   // written at any time
+  bool fully_written = true;         // no shadow to ask
+  ShadowBits* allocation = nullptr;  // written at any time
   std::uint64_t allocation_begin = 0;
-  ShadowBits* launch = nullptr;       // written by this launch; set for ranges that are only outputs
+  ShadowBits* launch = nullptr;  // written by this launch; set for ranges that are only outputs
   std::uint64_t launch_begin = 0;
 };
 

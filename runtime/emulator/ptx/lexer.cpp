@@ -6,7 +6,9 @@
 namespace gdnjit::emulator {
 namespace {
 
-bool starts_word(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$' || c == '%' || c == '.'; }
+bool starts_word(char c) {
+  return std::isalpha(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '$' || c == '%' || c == '.';
+}
 bool continues_word(char c) { return starts_word(c) || std::isdigit(static_cast<unsigned char>(c)) != 0; }
 
 class Lexer {
@@ -62,7 +64,8 @@ class Lexer {
       return {Token::Kind::word, text_.substr(begin, position_ - begin), line_};
     }
     if (std::isdigit(static_cast<unsigned char>(c)) != 0) {
-      while (std::isalnum(static_cast<unsigned char>(at(position_))) != 0 || at(position_) == '.' || is_exponent_sign(begin)) {
+      while (std::isalnum(static_cast<unsigned char>(at(position_))) != 0 || at(position_) == '.' ||
+             is_exponent_sign(begin)) {
         ++position_;
       }
       return {Token::Kind::number, text_.substr(begin, position_ - begin), line_};

@@ -103,7 +103,8 @@ void initialiser_value(TokenCursor& cursor, Variable& variable, int width) {
     return;
   }
   const Operand value = cursor.number();
-  for (int byte = 0; byte < width; ++byte) variable.contents.push_back(static_cast<unsigned char>(value.value >> (8 * byte)));
+  for (int byte = 0; byte < width; ++byte)
+    variable.contents.push_back(static_cast<unsigned char>(value.value >> (8 * byte)));
 }
 
 void initialiser(TokenCursor& cursor, Variable& variable, int width) {
@@ -112,7 +113,8 @@ void initialiser(TokenCursor& cursor, Variable& variable, int width) {
   if (cursor.peek().is("{")) cursor.unsupported("a nested initialiser of '{}'", variable.name);
   while (!cursor.take("}")) {
     initialiser_value(cursor, variable, width);
-    if (variable.contents.size() > variable.bytes) cursor.error("'{}' has more initial values than elements", variable.name);
+    if (variable.contents.size() > variable.bytes)
+      cursor.error("'{}' has more initial values than elements", variable.name);
     if (!cursor.peek().is("}")) cursor.expect(",");
   }
 }
@@ -136,7 +138,8 @@ Variable parse_variable(TokenCursor& cursor, Space space) {
       vector = word == ".v2" ? 2 : 4;
     } else if (word == ".ptr") {
       // Says what a pointer parameter points to: a space and an alignment, both only hints.
-      while (cursor.take(".global") || cursor.take(".const") || cursor.take(".shared") || cursor.take(".local")) {}
+      while (cursor.take(".global") || cursor.take(".const") || cursor.take(".shared") || cursor.take(".local")) {
+      }
       if (cursor.take(".align")) cursor.integer();
     } else if (const auto found = find_type(word.substr(1)); found && type == Type::none && type_bytes(*found) > 0) {
       type = *found;
@@ -160,10 +163,12 @@ Variable parse_variable(TokenCursor& cursor, Space space) {
     variable.bytes *= count;
   }
   if (cursor.take("=")) {
-    if (space != Space::global && space != Space::constant) cursor.error("'{}' cannot have initial values", variable.name);
+    if (space != Space::global && space != Space::constant)
+      cursor.error("'{}' cannot have initial values", variable.name);
     initialiser(cursor, variable, type_bytes(type));
     if (variable.is_dynamic) variable.bytes = variable.contents.size();
-    if (variable.contents.size() > variable.bytes) cursor.error("'{}' has more initial values than elements", variable.name);
+    if (variable.contents.size() > variable.bytes)
+      cursor.error("'{}' has more initial values than elements", variable.name);
   }
   return variable;
 }
@@ -195,7 +200,8 @@ class ModuleParser {
     } else if (cursor_.take(".section")) {
       cursor_.word();
       skip_braces();
-    } else if (cursor_.take(".visible") || cursor_.take(".weak") || cursor_.take(".extern") || cursor_.take(".common")) {
+    } else if (cursor_.take(".visible") || cursor_.take(".weak") || cursor_.take(".extern") ||
+               cursor_.take(".common")) {
       // Linkage: a module stands alone here.
     } else if (cursor_.take(".global")) {
       variable(Space::global);

@@ -54,7 +54,8 @@ class TokenCursor {
 
   template <typename... Args>
   [[noreturn]] void error(fmt::format_string<Args...> format, Args&&... args) const {
-    fail(ErrorCode::device_failed, "reading PTX: line {}: {}", peek().line, fmt::format(format, std::forward<Args>(args)...));
+    fail(ErrorCode::device_failed, "reading PTX: line {}: {}", peek().line,
+         fmt::format(format, std::forward<Args>(args)...));
   }
   template <typename... Args>
   [[noreturn]] void unsupported(fmt::format_string<Args...> format, Args&&... args) const {

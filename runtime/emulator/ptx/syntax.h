@@ -76,9 +76,9 @@ struct Variable {
   Space space = Space::global;
   std::uint64_t alignment = 1;
   std::uint64_t bytes = 0;
-  bool is_dynamic = false;                  // .extern .shared name[]
+  bool is_dynamic = false;  // .extern .shared name[]
   bool initialised = false;
-  std::vector<unsigned char> contents;      // of initialised variables; the rest is zero
+  std::vector<unsigned char> contents;  // of initialised variables; the rest is zero
   std::vector<SymbolReference> references;
   int line = 0;
 };
@@ -88,12 +88,12 @@ struct KernelText {
   int line = 0;
   std::vector<Variable> parameters;  // offsets follow from sizes and alignments
   std::vector<Register> registers;
-  std::vector<Variable> variables;   // shared and local
+  std::vector<Variable> variables;  // shared and local
   std::vector<Statement> statements;
   std::vector<Label> labels;
   std::vector<BranchTargets> branch_targets;
-  std::vector<int> scope_parent;     // scope 0 is the body, its parent -1
-  std::uint32_t max_threads = 0;     // .maxntid as a product; 0: none
+  std::vector<int> scope_parent;                // scope 0 is the body, its parent -1
+  std::uint32_t max_threads = 0;                // .maxntid as a product; 0: none
   std::uint32_t required_block[3] = {0, 0, 0};  // .reqntid; zeros: none
 };
 
@@ -110,8 +110,8 @@ struct ModuleText {
   std::vector<SourceFile> files;
 };
 
-// Throws Error(device_failed) for text that is not PTX, Error(unsupported) for directives the emulator does not know; both name
-// the line.
+// Throws Error(device_failed) for text that is not PTX, Error(unsupported) for directives the emulator does not know;
+// both name the line.
 ModuleText parse_module(std::string_view text);
 
 }  // namespace gdnjit::emulator

@@ -16,9 +16,7 @@ std::uint64_t extend(std::uint64_t bits, Type type) {
 
 std::int64_t signed_min(Type type) { return -(std::int64_t{1} << (type_bytes(type) * 8 - 1)); }
 std::int64_t signed_max(Type type) { return -(signed_min(type) + 1); }
-std::uint64_t unsigned_max(Type type) {
-  return type_bytes(type) == 8 ? ~0ULL : (1ULL << (type_bytes(type) * 8)) - 1;
-}
+std::uint64_t unsigned_max(Type type) { return type_bytes(type) == 8 ? ~0ULL : (1ULL << (type_bytes(type) * 8)) - 1; }
 
 std::uint64_t integer_to_integer(const ConvertSpec& spec, std::uint64_t value) {
   if (!spec.sat) return extend(value, spec.to);
@@ -31,15 +29,19 @@ std::uint64_t integer_to_integer(const ConvertSpec& spec, std::uint64_t value) {
     if (number < signed_min(spec.to)) return static_cast<std::uint64_t>(signed_min(spec.to));
     return number > signed_max(spec.to) ? static_cast<std::uint64_t>(signed_max(spec.to)) : value;
   }
-  const std::uint64_t limit = is_unsigned(spec.to) ? unsigned_max(spec.to) : static_cast<std::uint64_t>(signed_max(spec.to));
+  const std::uint64_t limit =
+      is_unsigned(spec.to) ? unsigned_max(spec.to) : static_cast<std::uint64_t>(signed_max(spec.to));
   return value > limit ? limit : value;
 }
 
 double round_to_integral(double value, Round round) {
   switch (round) {
-    case Round::rzi: case Round::rz: return std::trunc(value);
-    case Round::rmi: case Round::rm: return std::floor(value);
-    case Round::rpi: case Round::rp: return std::ceil(value);
+    case Round::rzi:
+    case Round::rz: return std::trunc(value);
+    case Round::rmi:
+    case Round::rm: return std::floor(value);
+    case Round::rpi:
+    case Round::rp: return std::ceil(value);
     default: return std::nearbyint(value);
   }
 }
@@ -141,7 +143,8 @@ std::uint64_t convert(const ConvertSpec& spec, std::uint64_t bits) {
   }
   const double value = float_value(bits, spec.from, spec.ftz);
   if (!is_float(spec.to)) return float_to_integer(spec, value);
-  const bool to_integral = spec.round == Round::rni || spec.round == Round::rzi || spec.round == Round::rmi || spec.round == Round::rpi;
+  const bool to_integral =
+      spec.round == Round::rni || spec.round == Round::rzi || spec.round == Round::rmi || spec.round == Round::rpi;
   return store_float(spec, to_integral ? round_to_integral(value, spec.round) : value);
 }
 

@@ -13,9 +13,13 @@ using Unsigned = std::make_unsigned_t<T>;
 
 // Arithmetic wraps; C++ promises that for unsigned types only.
 template <typename T>
-static inline T wrap_add(T a, T b) { return static_cast<T>(static_cast<Unsigned<T>>(a) + static_cast<Unsigned<T>>(b)); }
+static inline T wrap_add(T a, T b) {
+  return static_cast<T>(static_cast<Unsigned<T>>(a) + static_cast<Unsigned<T>>(b));
+}
 template <typename T>
-static inline T wrap_sub(T a, T b) { return static_cast<T>(static_cast<Unsigned<T>>(a) - static_cast<Unsigned<T>>(b)); }
+static inline T wrap_sub(T a, T b) {
+  return static_cast<T>(static_cast<Unsigned<T>>(a) - static_cast<Unsigned<T>>(b));
+}
 template <typename T>
 static inline T wrap_mul(T a, T b) {
   if constexpr (sizeof(T) < 4) {

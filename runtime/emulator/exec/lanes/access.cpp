@@ -23,7 +23,8 @@ int first_lane(std::uint32_t mask) { return std::countr_zero(mask); }
 
 bool is_contiguous(const std::uint64_t* address, std::uint32_t bytes) {
   std::uint64_t difference = 0;
-  for (int lane = 0; lane < kLanes; ++lane) difference |= address[lane] ^ (address[0] + static_cast<std::uint64_t>(lane) * bytes);
+  for (int lane = 0; lane < kLanes; ++lane)
+    difference |= address[lane] ^ (address[0] + static_cast<std::uint64_t>(lane) * bytes);
   return difference == 0;
 }
 
@@ -43,7 +44,9 @@ void find_runs(const std::uint64_t* address, std::uint32_t mask, std::uint32_t b
   runs.items[runs.count++] = current;
 }
 
-const char* verb(AccessKind kind) { return kind == AccessKind::load ? "reads" : kind == AccessKind::store ? "writes" : "updates"; }
+const char* verb(AccessKind kind) {
+  return kind == AccessKind::load ? "reads" : kind == AccessKind::store ? "writes" : "updates";
+}
 
 // The lane of a run that touches `address`.
 int lane_at(const Access& access, std::uint32_t mask, const Run& run, std::uint32_t bytes, std::uint64_t address) {
@@ -54,19 +57,21 @@ int lane_at(const Access& access, std::uint32_t mask, const Run& run, std::uint3
   return run.lane;
 }
 
-[[noreturn]] void misaligned(const Warp& warp, const Instruction& in, AccessKind kind, const std::uint64_t* address, std::uint32_t mask,
-                             std::uint32_t bytes) {
+[[noreturn]] void misaligned(const Warp& warp, const Instruction& in, AccessKind kind, const std::uint64_t* address,
+                             std::uint32_t mask, std::uint32_t bytes) {
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     const int lane = first_lane(rest);
     if (address[lane] % bytes != 0) {
-      fault(warp, in, lane, fmt::format("{} {} bytes at 0x{:x}, an address that {} does not divide", verb(kind), bytes, address[lane], bytes));
+      fault(warp, in, lane,
+            fmt::format("{} {} bytes at 0x{:x}, an address that {} does not divide", verb(kind), bytes, address[lane],
+                        bytes));
     }
   }
   fault(warp, in, -1, "misaligned access");
 }
 
-void check_alignment(const Warp& warp, const Instruction& in, AccessKind kind, const std::uint64_t* address, std::uint32_t mask,
-                     std::uint32_t bytes) {
+void check_alignment(const Warp& warp, const Instruction& in, AccessKind kind, const std::uint64_t* address,
+                     std::uint32_t mask, std::uint32_t bytes) {
   std::uint64_t low = 0;
   for (int lane = 0; lane < kLanes; ++lane) low |= (mask >> lane & 1U) != 0 ? address[lane] : 0;
   if ((low & (bytes - 1)) != 0) misaligned(warp, in, kind, address, mask, bytes);
@@ -81,8 +86,8 @@ std::uint64_t first_unwritten(const ShadowBits& shadow, std::uint64_t begin, std
   return begin;
 }
 
-[[noreturn]] void unwritten_global(const Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes,
-                                   std::uint64_t address, bool output) {
+[[noreturn]] void unwritten_global(const Warp& warp, const Instruction& in, const Access& access, const Run& run,
+                                   std::uint32_t bytes, std::uint64_t address, bool output) {
   const std::string where = warp.block->launch->ranges->describe(address, 1);
   fault(warp, in, lane_at(access, warp.mask, run, bytes, address),
         fmt::format("reads global memory that {}: {}",
@@ -90,23 +95,26 @@ std::uint64_t first_unwritten(const ShadowBits& shadow, std::uint64_t begin, std
 }
 
 // One piece of a run that lies within one range.
-void check_range(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes, AccessKind kind,
-                 const Range& range, std::uint64_t begin, std::uint64_t count) {
+void check_range(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes,
+                 AccessKind kind, const Range& range, std::uint64_t begin, std::uint64_t count) {
   if (kind != AccessKind::load && !range.writable) {
     fault(warp, in, lane_at(access, warp.mask, run, bytes, begin),
-          fmt::format("{} memory that is only an input: {}", verb(kind), warp.block->launch->ranges->describe(begin, bytes)));
+          fmt::format("{} memory that is only an input: {}", verb(kind),
+                      warp.block->launch->ranges->describe(begin, bytes)));
   }
   if (range.fully_written) return;
   if (kind != AccessKind::store) {
     if (range.launch != nullptr) {
       const std::uint64_t offset = begin - range.launch_begin;
       if (!range.launch->all_marked(offset, count)) {
-        unwritten_global(warp, in, access, run, bytes, range.launch_begin + first_unwritten(*range.launch, offset, count), true);
+        unwritten_global(warp, in, access, run, bytes,
+                         range.launch_begin + first_unwritten(*range.launch, offset, count), true);
       }
     } else {
       const std::uint64_t offset = begin - range.allocation_begin;
       if (!range.allocation->all_marked(offset, count)) {
-        unwritten_global(warp, in, access, run, bytes, range.allocation_begin + first_unwritten(*range.allocation, offset, count), false);
+        unwritten_global(warp, in, access, run, bytes,
+                         range.allocation_begin + first_unwritten(*range.allocation, offset, count), false);
       }
     }
   }
@@ -116,7 +124,8 @@ void check_range(Warp& warp, const Instruction& in, const Access& access, const 
   }
 }
 
-void check_run(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes, AccessKind kind) {
+void check_run(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes,
+               AccessKind kind) {
   const RangeTable& table = *warp.block->launch->ranges;
   std::uint32_t& hint = warp.worker->range_hints[in.index];
   std::uint64_t begin = run.begin;
@@ -182,7 +191,8 @@ void access_global(Warp& warp, const Instruction& in, AccessKind kind, std::uint
 
 std::string shared_place(const Warp& warp, std::uint64_t offset) {
   for (const NamedRange& variable : warp.program->shared_variables) {
-    if (offset - variable.begin < variable.bytes) return fmt::format("offset {} of '{}'", offset - variable.begin, variable.name);
+    if (offset - variable.begin < variable.bytes)
+      return fmt::format("offset {} of '{}'", offset - variable.begin, variable.name);
   }
   return fmt::format("offset {}", offset);
 }
@@ -265,12 +275,15 @@ void access_local(Warp& warp, const Instruction& in, AccessKind kind, std::uint3
     const int lane = first_lane(rest);
     const std::uint64_t offset = access.host[lane];
     if (offset >= block.local_bytes || bytes > block.local_bytes - offset) {
-      fault(warp, in, lane, fmt::format("{} {} bytes at offset {} of local memory; the thread has {} bytes", verb(kind), bytes,
-                                        static_cast<std::int64_t>(offset), block.local_bytes));
+      fault(warp, in, lane,
+            fmt::format("{} {} bytes at offset {} of local memory; the thread has {} bytes", verb(kind), bytes,
+                        static_cast<std::int64_t>(offset), block.local_bytes));
     }
-    const std::uint64_t at = static_cast<std::uint64_t>(warp.first_thread + static_cast<std::uint32_t>(lane)) * block.local_bytes + offset;
+    const std::uint64_t at =
+        static_cast<std::uint64_t>(warp.first_thread + static_cast<std::uint32_t>(lane)) * block.local_bytes + offset;
     if (kind != AccessKind::store && !block.local_written.all_marked(at, bytes)) {
-      fault(warp, in, lane, fmt::format("reads local memory that has not been written: {} bytes at offset {}", bytes, offset));
+      fault(warp, in, lane,
+            fmt::format("reads local memory that has not been written: {} bytes at offset {}", bytes, offset));
     }
     if (kind != AccessKind::load) block.local_written.mark(at, bytes);
     access.host[lane] = reinterpret_cast<std::uint64_t>(block.local) + at;
@@ -284,8 +297,9 @@ void access_param(Warp& warp, const Instruction& in, AccessKind kind, std::uint3
     const int lane = first_lane(rest);
     if (kind != AccessKind::load) fault(warp, in, lane, "writes a kernel parameter");
     if (access.host[lane] >= limit || bytes > limit - access.host[lane]) {
-      fault(warp, in, lane, fmt::format("reads {} bytes at offset {} of the parameters, which have {} bytes", bytes,
-                                        static_cast<std::int64_t>(access.host[lane]), limit));
+      fault(warp, in, lane,
+            fmt::format("reads {} bytes at offset {} of the parameters, which have {} bytes", bytes,
+                        static_cast<std::int64_t>(access.host[lane]), limit));
     }
     access.host[lane] += reinterpret_cast<std::uint64_t>(warp.block->launch->parameters);
   }
@@ -293,7 +307,8 @@ void access_param(Warp& warp, const Instruction& in, AccessKind kind, std::uint3
 
 // ---- generic addresses
 
-void access_space(Warp& warp, const Instruction& in, Space space, AccessKind kind, std::uint32_t bytes, Access& access) {
+void access_space(Warp& warp, const Instruction& in, Space space, AccessKind kind, std::uint32_t bytes,
+                  Access& access) {
   switch (space) {
     case Space::shared: return access_shared(warp, in, kind, bytes, access);
     case Space::local: return access_local(warp, in, kind, bytes, access);
@@ -312,13 +327,15 @@ Window window_of(const Warp& warp, int lane, std::uint64_t address) {
   const auto inside = [&](const std::byte* base, std::uint64_t bytes) {
     return base != nullptr && address - reinterpret_cast<std::uint64_t>(base) < bytes;
   };
-  if (inside(block.shared, block.launch->shared_bytes)) return {Space::shared, reinterpret_cast<std::uint64_t>(block.shared)};
+  if (inside(block.shared, block.launch->shared_bytes))
+    return {Space::shared, reinterpret_cast<std::uint64_t>(block.shared)};
   if (inside(block.launch->parameters, warp.program->parameter_bytes)) {
     return {Space::param, reinterpret_cast<std::uint64_t>(block.launch->parameters)};
   }
   const std::uint64_t thread = warp.first_thread + static_cast<std::uint32_t>(lane);
   const std::byte* local = block.local + thread * block.local_bytes;
-  if (block.local_bytes != 0 && inside(local, block.local_bytes)) return {Space::local, reinterpret_cast<std::uint64_t>(local)};
+  if (block.local_bytes != 0 && inside(local, block.local_bytes))
+    return {Space::local, reinterpret_cast<std::uint64_t>(local)};
   return {Space::global, 0};
 }
 
@@ -337,17 +354,20 @@ void access_generic(Warp& warp, const Instruction& in, AccessKind kind, std::uin
   for (const Space space : {Space::global, Space::shared, Space::local, Space::param}) {
     const std::uint32_t lanes = lanes_of[static_cast<int>(space)];
     if (lanes == 0) continue;
-    for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1) part.host[first_lane(rest)] = offset[first_lane(rest)];
+    for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1)
+      part.host[first_lane(rest)] = offset[first_lane(rest)];
     warp.mask = lanes;
     access_space(warp, in, space, kind, bytes, part);
-    for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1) access.host[first_lane(rest)] = part.host[first_lane(rest)];
+    for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1)
+      access.host[first_lane(rest)] = part.host[first_lane(rest)];
   }
   warp.mask = mask;
 }
 
 }  // namespace
 
-void resolve(Warp& warp, const Instruction& in, Space space, bool wide_address, AccessKind kind, std::uint32_t bytes, Access& access) {
+void resolve(Warp& warp, const Instruction& in, Space space, bool wide_address, AccessKind kind, std::uint32_t bytes,
+             Access& access) {
   const auto offset = static_cast<std::uint64_t>(in.immediate);
   if (wide_address) {
     const auto* base = warp.values<std::uint64_t>(in.a);

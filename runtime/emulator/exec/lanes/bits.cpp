@@ -12,7 +12,8 @@ void execute(Warp& warp, const Instruction& in) {
   if constexpr (kOp == Opcode::xor_) binary<T, T>(warp, in, [](T a, T b) { return static_cast<T>(a ^ b); });
   if constexpr (kOp == Opcode::not_) unary<T, T>(warp, in, [](T a) { return static_cast<T>(~a); });
   if constexpr (kOp == Opcode::cnot) unary<T, T>(warp, in, [](T a) { return static_cast<T>(a == 0 ? 1 : 0); });
-  if constexpr (kOp == Opcode::popc) unary<T, std::uint32_t>(warp, in, [](T a) { return static_cast<std::uint32_t>(__builtin_popcountll(a)); });
+  if constexpr (kOp == Opcode::popc)
+    unary<T, std::uint32_t>(warp, in, [](T a) { return static_cast<std::uint32_t>(__builtin_popcountll(a)); });
   if constexpr (kOp == Opcode::clz) unary<T, std::uint32_t>(warp, in, [](T a) { return count_leading_zeros(a); });
   if constexpr (kOp == Opcode::brev && sizeof(T) == 4) unary<T, T>(warp, in, [](T a) { return reverse_bits_32(a); });
   if constexpr (kOp == Opcode::brev && sizeof(T) == 8) unary<T, T>(warp, in, [](T a) { return reverse_bits_64(a); });
@@ -21,7 +22,8 @@ void execute(Warp& warp, const Instruction& in) {
     const auto* b = warp.values<T>(in.b);
     const auto* position = warp.values<std::uint32_t>(in.c);
     const auto* length = warp.values<std::uint32_t>(warp.program->operands[in.operands]);
-    for_lanes(warp, warp.values<T>(in.dst), [&](int lane) { return insert_field<T>(a[lane], b[lane], position[lane], length[lane]); });
+    for_lanes(warp, warp.values<T>(in.dst),
+              [&](int lane) { return insert_field<T>(a[lane], b[lane], position[lane], length[lane]); });
   }
 }
 
@@ -36,19 +38,25 @@ Handler pick(Type type) {
 }
 template <Opcode kOp>
 Handler pick_32_64(Type type) {
-  return type_bytes(type) == 4 ? execute<kOp, std::uint32_t> : type_bytes(type) == 8 ? execute<kOp, std::uint64_t> : nullptr;
+  return type_bytes(type) == 4   ? execute<kOp, std::uint32_t>
+         : type_bytes(type) == 8 ? execute<kOp, std::uint64_t>
+                                 : nullptr;
 }
 
 template <typename T, bool kLeft>
 void execute_shift(Warp& warp, const Instruction& in) {
-  ternary<T, std::uint32_t, T, T>(warp, in, [](T a, std::uint32_t by, T) { return kLeft ? shift_left(a, by) : shift_right(a, by); });
+  ternary<T, std::uint32_t, T, T>(
+      warp, in, [](T a, std::uint32_t by, T) { return kLeft ? shift_left(a, by) : shift_right(a, by); });
 }
 template <bool kLeft>
 Handler pick_shift(Type type) {
   switch (type) {
-    case Type::b16: case Type::u16: return execute_shift<std::uint16_t, kLeft>;
-    case Type::b32: case Type::u32: return execute_shift<std::uint32_t, kLeft>;
-    case Type::b64: case Type::u64: return execute_shift<std::uint64_t, kLeft>;
+    case Type::b16:
+    case Type::u16: return execute_shift<std::uint16_t, kLeft>;
+    case Type::b32:
+    case Type::u32: return execute_shift<std::uint32_t, kLeft>;
+    case Type::b64:
+    case Type::u64: return execute_shift<std::uint64_t, kLeft>;
     case Type::s16: return execute_shift<std::int16_t, kLeft>;
     case Type::s32: return execute_shift<std::int32_t, kLeft>;
     case Type::s64: return execute_shift<std::int64_t, kLeft>;
@@ -59,7 +67,8 @@ Handler pick_shift(Type type) {
 template <bool kLeft, bool kClamp>
 void execute_funnel(Warp& warp, const Instruction& in) {
   using U = std::uint32_t;
-  ternary<U, U, U, U>(warp, in, [](U a, U b, U c) { return kLeft ? funnel_left(a, b, c, kClamp) : funnel_right(a, b, c, kClamp); });
+  ternary<U, U, U, U>(
+      warp, in, [](U a, U b, U c) { return kLeft ? funnel_left(a, b, c, kClamp) : funnel_right(a, b, c, kClamp); });
 }
 
 void execute_lop3(Warp& warp, const Instruction& in) {

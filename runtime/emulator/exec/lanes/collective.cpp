@@ -121,7 +121,8 @@ void execute_match(Warp& warp, const Instruction& in) {
     const Slot predicate = warp.program->operands[in.operands];
     if (predicate.id != kConstantId) set_predicate(warp, predicate, agreed);
   }
-  for_lanes(warp, warp.values<std::uint32_t>(in.dst), [&](int lane) { return !kAll || (agreed >> lane & 1U) != 0 ? same[lane] : 0U; });
+  for_lanes(warp, warp.values<std::uint32_t>(in.dst),
+            [&](int lane) { return !kAll || (agreed >> lane & 1U) != 0 ? same[lane] : 0U; });
 }
 
 template <typename T>
@@ -175,7 +176,8 @@ void execute_warp_sync(Warp& warp, const Instruction& in) { check_all_members(wa
 
 Handler find_match(const OpKey& key) {
   const bool wide = type_bytes(key.type) == 8;
-  if (key.op == Opcode::match_any) return wide ? execute_match<std::uint64_t, false> : execute_match<std::uint32_t, false>;
+  if (key.op == Opcode::match_any)
+    return wide ? execute_match<std::uint64_t, false> : execute_match<std::uint32_t, false>;
   return wide ? execute_match<std::uint64_t, true> : execute_match<std::uint32_t, true>;
 }
 
@@ -199,7 +201,8 @@ Handler find_collective(const OpKey& key) {
     case Opcode::vote_uni: return execute_vote<Opcode::vote_uni>;
     case Opcode::vote_ballot: return execute_vote<Opcode::vote_ballot>;
     case Opcode::activemask: return execute_activemask;
-    case Opcode::match_any: case Opcode::match_all: return find_match(key);
+    case Opcode::match_any:
+    case Opcode::match_all: return find_match(key);
     case Opcode::redux: return key.type == Type::s32 ? execute_redux<std::int32_t> : execute_redux<std::uint32_t>;
     case Opcode::elect: return execute_elect;
     case Opcode::warp_sync: return execute_warp_sync;

@@ -119,12 +119,16 @@ Handler pick_compare(const OpKey& key) {
 }
 
 Handler find_comparison(const OpKey& key) {
+  if (key.ftz && key.source != Type::f32) return nullptr;
   switch (key.source) {
-    case Type::b16: case Type::u16: return pick_compare<std::uint16_t>(key);
+    case Type::b16:
+    case Type::u16: return pick_compare<std::uint16_t>(key);
     case Type::s16: return pick_compare<std::int16_t>(key);
-    case Type::b32: case Type::u32: return pick_compare<std::uint32_t>(key);
+    case Type::b32:
+    case Type::u32: return pick_compare<std::uint32_t>(key);
     case Type::s32: return pick_compare<std::int32_t>(key);
-    case Type::b64: case Type::u64: return pick_compare<std::uint64_t>(key);
+    case Type::b64:
+    case Type::u64: return pick_compare<std::uint64_t>(key);
     case Type::s64: return pick_compare<std::int64_t>(key);
     case Type::f32: return key.ftz ? pick_compare<float, true>(key) : pick_compare<float>(key);
     case Type::f64: return pick_compare<double>(key);
@@ -182,11 +186,13 @@ void execute_testp(Warp& warp, const Instruction& in) {
 
 Handler find_compare(const OpKey& key) {
   switch (key.op) {
-    case Opcode::setp: case Opcode::set: return find_comparison(key);
+    case Opcode::setp:
+    case Opcode::set: return find_comparison(key);
     case Opcode::selp: return type_bytes(key.type) == 8 ? execute_selp<std::uint64_t> : execute_selp<std::uint32_t>;
     case Opcode::slct:
       if (key.source == Type::s32) {
-        return type_bytes(key.type) == 8 ? execute_slct<std::uint64_t, std::int32_t> : execute_slct<std::uint32_t, std::int32_t>;
+        return type_bytes(key.type) == 8 ? execute_slct<std::uint64_t, std::int32_t>
+                                         : execute_slct<std::uint32_t, std::int32_t>;
       }
       return type_bytes(key.type) == 8 ? execute_slct<std::uint64_t, float> : execute_slct<std::uint32_t, float>;
     case Opcode::testp: return key.type == Type::f64 ? execute_testp<double> : execute_testp<float>;

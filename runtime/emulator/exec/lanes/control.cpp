@@ -50,7 +50,8 @@ void execute_brx(Warp& warp, const Instruction& in) {
   bool divergent = stay != 0;
   for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
-    if (index[lane] >= in.target_count) fault(warp, in, lane, "branches by index " + std::to_string(index[lane]) + " beyond its table");
+    if (index[lane] >= in.target_count)
+      fault(warp, in, lane, "branches by index " + std::to_string(index[lane]) + " beyond its table");
     const std::uint32_t target = warp.program->targets[in.target + index[lane]];
     if (rest == warp.mask) first = target;
     divergent = divergent || target != first;
@@ -106,8 +107,8 @@ Handler find_control(const OpKey& key) {
 }
 
 Handler find(const OpKey& key) {
-  for (const auto family : {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement, find_memory,
-                            find_atomic, find_collective, find_control}) {
+  for (const auto family : {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement,
+                            find_memory, find_atomic, find_collective, find_control}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;

@@ -7,8 +7,12 @@ namespace {
 
 ConvertSpec spec_of(const Instruction& in) {
   const auto packed = static_cast<std::uint64_t>(in.immediate);
-  return {static_cast<Type>(packed & 0xffU), static_cast<Type>(packed >> 8 & 0xffU), static_cast<Round>(packed >> 16 & 0xffU),
-          (packed >> 24 & 1U) != 0, (packed >> 25 & 1U) != 0, (packed >> 26 & 1U) != 0};
+  return {static_cast<Type>(packed & 0xffU),
+          static_cast<Type>(packed >> 8 & 0xffU),
+          static_cast<Round>(packed >> 16 & 0xffU),
+          (packed >> 24 & 1U) != 0,
+          (packed >> 25 & 1U) != 0,
+          (packed >> 26 & 1U) != 0};
 }
 
 template <typename S, typename D>
@@ -23,8 +27,11 @@ void execute_general(Warp& warp, const Instruction& in) {
 
 Handler find_general(const OpKey& key) {
   const bool wide_source = type_bytes(key.source) == 8;
-  if (wide_source) return key.wide_register ? execute_general<std::uint64_t, std::uint64_t> : execute_general<std::uint64_t, std::uint32_t>;
-  return key.wide_register ? execute_general<std::uint32_t, std::uint64_t> : execute_general<std::uint32_t, std::uint32_t>;
+  if (wide_source)
+    return key.wide_register ? execute_general<std::uint64_t, std::uint64_t>
+                             : execute_general<std::uint64_t, std::uint32_t>;
+  return key.wide_register ? execute_general<std::uint32_t, std::uint64_t>
+                           : execute_general<std::uint32_t, std::uint32_t>;
 }
 
 // S -> T, extended to the register D.
@@ -102,16 +109,19 @@ Handler find_fast(const OpKey& key) {
   if (key.type == Type::bf16 && key.source == Type::f32 && nearest) return f32_to_bf16;
   if (key.type == Type::f32 && key.source == Type::s32 && nearest) return s32_to_f32;
   if (key.type == Type::f32 && key.source == Type::u32 && nearest) return u32_to_f32;
-  if (key.type == Type::f32 && key.source == Type::f32 && key.sat && !key.ftz && key.round == Round::none) return saturate_f32;
+  if (key.type == Type::f32 && key.source == Type::f32 && key.sat && !key.ftz && key.round == Round::none)
+    return saturate_f32;
   return nullptr;
 }
 
 // cvt.rn.bf16x2.f32 d, a, b: a goes to the upper half.
 void pack_bf16_rn(Warp& warp, const Instruction& in) {
-  binary<float, std::uint32_t>(warp, in, [](float a, float b) { return float_to_bf16_rn(a) << 16 | float_to_bf16_rn(b); });
+  binary<float, std::uint32_t>(warp, in,
+                               [](float a, float b) { return float_to_bf16_rn(a) << 16 | float_to_bf16_rn(b); });
 }
 void pack_f16_rn(Warp& warp, const Instruction& in) {
-  binary<float, std::uint32_t>(warp, in, [](float a, float b) { return float_to_f16_rn(a) << 16 | float_to_f16_rn(b); });
+  binary<float, std::uint32_t>(warp, in,
+                               [](float a, float b) { return float_to_f16_rn(a) << 16 | float_to_f16_rn(b); });
 }
 void pack_general(Warp& warp, const Instruction& in) {
   const ConvertSpec spec = spec_of(in);
@@ -131,6 +141,7 @@ Handler find_packing(const OpKey& key) {
 Handler find_convert(const OpKey& key) {
   if (key.op == Opcode::cvt_pack) return find_packing(key);
   if (key.op != Opcode::cvt) return nullptr;
+  if (key.ftz && key.type != Type::f32 && key.source != Type::f32) return nullptr;
   if (is_integer(key.type) && is_integer(key.source)) return key.sat ? find_general(key) : find_integers(key);
   if (const Handler fast = key.wide_register ? nullptr : find_fast(key)) return fast;
   return find_general(key);

@@ -61,7 +61,8 @@ void execute(Warp& warp, const Instruction& in) {
   } else if constexpr (kOp >= Opcode::sqrt && kOp <= Opcode::tanh) {
     unary<T, T>(warp, in, [](T a) { return give<kFtz, kSat>(one<kOp, kRound>(take<kFtz>(a))); });
   } else {
-    binary<T, T>(warp, in, [](T a, T b) { return give<kFtz, kSat>(two<kOp, kRound, T>(take<kFtz>(a), take<kFtz>(b))); });
+    binary<T, T>(warp, in,
+                 [](T a, T b) { return give<kFtz, kSat>(two<kOp, kRound, T>(take<kFtz>(a), take<kFtz>(b))); });
   }
 }
 
@@ -74,7 +75,8 @@ Handler pick_flags(const OpKey& key) {
 template <Opcode kOp>
 Handler pick_round(const OpKey& key) {
   switch (key.round) {
-    case Round::none: case Round::rn: return pick_flags<kOp, Round::rn>(key);
+    case Round::none:
+    case Round::rn: return pick_flags<kOp, Round::rn>(key);
     case Round::rz: return pick_flags<kOp, Round::rz>(key);
     case Round::rm: return pick_flags<kOp, Round::rm>(key);
     case Round::rp: return pick_flags<kOp, Round::rp>(key);
@@ -170,7 +172,8 @@ Handler find_floating(const OpKey& key) {
     case Opcode::sin: return pick_approximate<Opcode::sin>(key);
     case Opcode::cos: return pick_approximate<Opcode::cos>(key);
     case Opcode::tanh: return pick_approximate<Opcode::tanh>(key);
-    case Opcode::min: case Opcode::max: return key.ftz ? find_min_max<true>(key) : find_min_max<false>(key);
+    case Opcode::min:
+    case Opcode::max: return key.ftz ? find_min_max<true>(key) : find_min_max<false>(key);
     case Opcode::abs: return key.ftz ? execute_abs<float, true> : execute_abs<float, false>;
     case Opcode::neg: return key.ftz ? execute_neg<float, true> : execute_neg<float, false>;
     case Opcode::copysign: return execute_copysign<float>;

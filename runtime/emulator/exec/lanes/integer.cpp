@@ -23,10 +23,22 @@ T two(T a, T b) {
 
 template <typename T>
 struct Wider;
-template <> struct Wider<std::int16_t> { using type = std::int32_t; };
-template <> struct Wider<std::uint16_t> { using type = std::uint32_t; };
-template <> struct Wider<std::int32_t> { using type = std::int64_t; };
-template <> struct Wider<std::uint32_t> { using type = std::uint64_t; };
+template <>
+struct Wider<std::int16_t> {
+  using type = std::int32_t;
+};
+template <>
+struct Wider<std::uint16_t> {
+  using type = std::uint32_t;
+};
+template <>
+struct Wider<std::int32_t> {
+  using type = std::int64_t;
+};
+template <>
+struct Wider<std::uint32_t> {
+  using type = std::uint64_t;
+};
 
 template <Opcode kOp, typename T, bool kSat = false>
 void execute(Warp& warp, const Instruction& in) {
@@ -39,9 +51,8 @@ void execute(Warp& warp, const Instruction& in) {
   } else if constexpr (kOp == Opcode::mad) {
     ternary<T, T, T, T>(warp, in, [](T a, T b, T c) { return wrap_add(wrap_mul(a, b), c); });
   } else if constexpr (kOp == Opcode::mad_hi) {
-    ternary<T, T, T, T>(warp, in, [](T a, T b, T c) {
-      return kSat ? add_saturated(mul_high(a, b), c) : wrap_add(mul_high(a, b), c);
-    });
+    ternary<T, T, T, T>(
+        warp, in, [](T a, T b, T c) { return kSat ? add_saturated(mul_high(a, b), c) : wrap_add(mul_high(a, b), c); });
   } else if constexpr (kOp == Opcode::sad) {
     ternary<T, T, T, T>(warp, in, [](T a, T b, T c) { return wrap_add(c, a < b ? wrap_sub(b, a) : wrap_sub(a, b)); });
   } else if constexpr (kOp == Opcode::neg) {
@@ -90,7 +101,7 @@ Handler pick_widening(Type type) {
 }  // namespace
 
 Handler find_integer(const OpKey& key) {
-  if (!is_integer(key.type)) return nullptr;
+  if (!is_integer(key.type) || key.ftz || key.nan || key.round != Round::none) return nullptr;
   if (key.sat) {
     if (key.type != Type::s32) return nullptr;
     if (key.op == Opcode::add) return execute<Opcode::add, std::int32_t, true>;

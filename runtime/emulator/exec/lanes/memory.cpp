@@ -81,7 +81,8 @@ Handler pick_space(const OpKey& key) {
     case Space::shared: return pick.template operator()<Space::shared>();
     case Space::local: return pick.template operator()<Space::local>();
     case Space::param: return pick.template operator()<Space::param>();
-    case Space::global: case Space::constant: return pick.template operator()<Space::global>();
+    case Space::global:
+    case Space::constant: return pick.template operator()<Space::global>();
   }
   return nullptr;
 }

@@ -114,8 +114,11 @@ void execute_isspacep(Warp& warp, const Instruction& in) {
 
 template <bool kToGeneric>
 Handler pick_cvta(const OpKey& key) {
-  if (key.wide_address) return key.wide_register ? execute_cvta<std::uint64_t, std::uint64_t, kToGeneric> : execute_cvta<std::uint64_t, std::uint32_t, kToGeneric>;
-  return key.wide_register ? execute_cvta<std::uint32_t, std::uint64_t, kToGeneric> : execute_cvta<std::uint32_t, std::uint32_t, kToGeneric>;
+  if (key.wide_address)
+    return key.wide_register ? execute_cvta<std::uint64_t, std::uint64_t, kToGeneric>
+                             : execute_cvta<std::uint64_t, std::uint32_t, kToGeneric>;
+  return key.wide_register ? execute_cvta<std::uint32_t, std::uint64_t, kToGeneric>
+                           : execute_cvta<std::uint32_t, std::uint32_t, kToGeneric>;
 }
 
 }  // namespace
