@@ -121,8 +121,9 @@ void Database::note(int code) {
 // Left until the first write, because a process that finds all its kernels never gets here.
 bool Database::prepare_to_write() {
   if (!journal_set_) {
-    journal_set_ = run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=0;"
-                       "PRAGMA temp_store=MEMORY");
+    journal_set_ =
+        run("PRAGMA journal_mode=TRUNCATE; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=0;"
+            "PRAGMA temp_store=MEMORY");
   }
   return journal_set_;
 }
@@ -147,6 +148,11 @@ bool Database::in_place() const {
 bool Database::writable() const { return handle_ && !query_only_ && sqlite3_db_readonly(handle_, "main") == 0; }
 
 bool Database::in_transaction() const { return handle_ && sqlite3_get_autocommit(handle_) == 0; }
+
+void Database::end_transaction() {
+  // SQLite may have rolled back by itself after a full disk; a second ROLLBACK would be an error of no interest.
+  if (in_transaction()) sqlite3_exec(handle_, "ROLLBACK", nullptr, nullptr, nullptr);
+}
 
 sqlite3_stmt* Database::prepared(std::string_view sql) {
   if (!ok()) return nullptr;
@@ -234,9 +240,7 @@ Transaction::Transaction(Database& database)
     : database_(database), open_(database.prepare_to_write() && database.run("BEGIN IMMEDIATE")) {}
 
 Transaction::~Transaction() {
-  if (!open_ || !database_.handle_) return;
-  // SQLite may have rolled back by itself after a full disk; a second ROLLBACK is then an error of no interest.
-  sqlite3_exec(database_.handle_, "ROLLBACK", nullptr, nullptr, nullptr);
+  if (open_) database_.end_transaction();
 }
 
 bool Transaction::commit() {

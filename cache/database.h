@@ -56,6 +56,8 @@ class Database {
   bool in_place() const;
   bool writable() const;
   bool in_transaction() const;
+  // Rolls back whatever is open, also after a failure.
+  void end_transaction();
 
   // Drops the handle without touching it: for the child of a fork, where closing would harm the parent's locks.
   void abandon();
@@ -95,8 +97,8 @@ class Query {
 
   std::int64_t integer(int column) const;
   double real(int column) const;
-  std::string_view text(int column) const;               // valid until next()
-  std::span<const std::byte> bytes(int column) const;    // valid until next()
+  std::string_view text(int column) const;             // valid until next()
+  std::span<const std::byte> bytes(int column) const;  // valid until next()
 
  private:
   void check(int code);

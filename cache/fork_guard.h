@@ -6,7 +6,7 @@ namespace gdnjit::cache {
 
 class Forkable {
  public:
-  virtual void before_fork() = 0;         // lock everything; nothing that is locked here nests with anything else
+  virtual void before_fork() = 0;  // lock everything; nothing that is locked here nests with anything else
   virtual void after_fork_in_parent() = 0;
   virtual void after_fork_in_child() = 0;  // forget what belongs to the parent, then unlock
 

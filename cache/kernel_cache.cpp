@@ -79,8 +79,8 @@ class KernelCache::Impl final : private Forkable {
                             const std::function<BinaryRecord()>& compile) {
     if (BinaryPtr hit = memory_.find(key, signature)) return count(memory_hits_, std::move(hit));
     bool waited = false;
-    BinaryPtr result =
-        flights_.run(key, signature, [&] { return find_or_compile_alone(key, signature, compile); }, waited);
+    BinaryPtr result = flights_.run(
+        key, signature, [&] { return find_or_compile_alone(key, signature, compile); }, waited);
     if (waited) waited_.fetch_add(1, std::memory_order_relaxed);
     return result;
   }
@@ -284,9 +284,8 @@ class KernelCache::Impl final : private Forkable {
     if (stored) return;
     if (!options_.directory.empty()) write_failures_.fetch_add(1, std::memory_order_relaxed);
     std::lock_guard lock(unstored_mutex_);
-    std::erase_if(unstored_tuning_, [&](const TuningRecord& other) {
-      return same_group(other, record) && other.tiles == record.tiles;
-    });
+    std::erase_if(unstored_tuning_,
+                  [&](const TuningRecord& other) { return same_group(other, record) && other.tiles == record.tiles; });
     if (record.chosen) {
       for (TuningRecord& other : unstored_tuning_) other.chosen = other.chosen && !same_group(other, record);
     }
@@ -303,7 +302,8 @@ class KernelCache::Impl final : private Forkable {
           !matches(device, record.device)) {
         continue;
       }
-      std::erase_if(rows, [&](const TuningRecord& row) { return same_group(row, record) && row.tiles == record.tiles; });
+      std::erase_if(rows,
+                    [&](const TuningRecord& row) { return same_group(row, record) && row.tiles == record.tiles; });
       if (record.chosen) {
         for (TuningRecord& row : rows) row.chosen = row.chosen && !same_group(row, record);
       }

@@ -16,23 +16,23 @@
 namespace gdnjit::cache {
 
 struct CacheOptions {
-  std::filesystem::path directory;                 // of the user's file; empty: memory only
+  std::filesystem::path directory;  // of the user's file; empty: memory only
   // Site and shipped files, searched in this order after the user's. "<file>#sha256=<hex>" pins the content (layer.h).
   std::vector<std::filesystem::path> read_only;
-  std::int64_t size_limit_bytes = 1LL << 30;       // of the user's file; least recently used binaries go first
-  std::int64_t memory_limit_bytes = 256LL << 20;   // of the records this process keeps at hand
-  int lock_timeout_ms = 120'000;                   // how long to wait for another process that compiles the same key
-  int busy_timeout_ms = 5'000;                     // how long to wait for another process that writes to the file
-  std::function<std::int64_t()> now_unix_s;        // empty: the system's clock; tests bring their own
+  std::int64_t size_limit_bytes = 1LL << 30;      // of the user's file; least recently used binaries go first
+  std::int64_t memory_limit_bytes = 256LL << 20;  // of the records this process keeps at hand
+  int lock_timeout_ms = 120'000;                  // how long to wait for another process that compiles the same key
+  int busy_timeout_ms = 5'000;                    // how long to wait for another process that writes to the file
+  std::function<std::int64_t()> now_unix_s;       // empty: the system's clock; tests bring their own
 };
 
 struct CacheStatistics {
   std::uint64_t memory_hits = 0;
   std::uint64_t file_hits = 0;
   std::uint64_t misses = 0;
-  std::uint64_t compiles = 0;       // compile functions run by this process
-  std::uint64_t waited = 0;         // results taken from another thread or process that was compiling
-  std::uint64_t corrupt = 0;        // rows or files found bad and dropped
+  std::uint64_t compiles = 0;  // compile functions run by this process
+  std::uint64_t waited = 0;    // results taken from another thread or process that was compiling
+  std::uint64_t corrupt = 0;   // rows or files found bad and dropped
   std::uint64_t write_failures = 0;
 };
 
@@ -65,11 +65,14 @@ class KernelCache {
   // find(), or one run of `compile` among all threads and processes that ask for this key. A compile that throws
   // reaches every waiting thread and leaves nothing behind. A failed compile is stored and returned as a record
   // with status compile_failed. Stored failures are returned without compiling again.
-  BinaryPtr find_or_compile(const Digest& key, std::string_view signature, const std::function<BinaryRecord()>& compile);
+  BinaryPtr find_or_compile(const Digest& key, std::string_view signature,
+                            const std::function<BinaryRecord()>& compile);
 
-  // Tuning results. One that cannot be stored is kept in memory. Writes replace the row of the same (operator, problem, device, deployment, basis, tiles).
+  // Tuning results. One that cannot be stored is kept in memory. Writes replace the row of the same (operator, problem,
+  // device, deployment, basis, tiles).
   void put_tuning(const TuningRecord& record);
-  // Stores `winner` and marks it as chosen among the rows of that (operator, problem, device, deployment, basis), and no other.
+  // Stores `winner` and marks it as chosen among the rows of that (operator, problem, device, deployment, basis), and
+  // no other.
   void choose_tuning(const TuningRecord& winner);
   // All rows whose non-empty arguments match, user's layer first.
   std::vector<TuningRecord> find_tuning(std::string_view operator_name, std::string_view problem,

@@ -102,8 +102,8 @@ void verify_rows(OpenedFile& opened, std::vector<std::string>& problems) {
   report("tuning", store.damaged() - reported - (rows.empty() ? 0 : damaged_choices));
   const auto chosen = std::count_if(rows.begin(), rows.end(), [](const TuningRecord& row) { return row.chosen; });
   if (static_cast<std::size_t>(chosen) < choices.size()) {
-    problems.push_back(fmt::format("choices of tiles without a result: {}",
-                                   choices.size() - static_cast<std::size_t>(chosen)));
+    problems.push_back(
+        fmt::format("choices of tiles without a result: {}", choices.size() - static_cast<std::size_t>(chosen)));
   }
 }
 

@@ -26,16 +26,16 @@ struct FileSummary {
 
 // A binary is dropped if any of these says so. Tuning results are small and dear: none is ever pruned.
 struct PruneRule {
-  std::int64_t keep_bytes = -1;         // -1: no limit; else drop least recently used until images and texts fit
-  std::int64_t older_than_s = -1;       // -1: any age; else drop rows not used for this long
-  std::string toolchain_not{};          // drop binaries of every other toolchain
-  bool failures = false;                // drop stored failures
+  std::int64_t keep_bytes = -1;    // -1: no limit; else drop least recently used until images and texts fit
+  std::int64_t older_than_s = -1;  // -1: any age; else drop rows not used for this long
+  std::string toolchain_not{};     // drop binaries of every other toolchain
+  bool failures = false;           // drop stored failures
   bool dry_run = false;
 };
 
 struct Difference {
-  std::string what;   // "binary" or "tuning"
-  std::string key;    // signature arch toolchain, or operator problem device deployment basis tiles
+  std::string what;         // "binary" or "tuning"
+  std::string key;          // signature arch toolchain, or operator problem device deployment basis tiles
   std::string left, right;  // short descriptions; "" where absent
 };
 

@@ -15,16 +15,16 @@ enum class BinaryStatus : int { ready = 0, compile_failed = 1 };
 
 // One compiled kernel, or one failed compile with its log. Written and read as a whole.
 struct BinaryRecord {
-  Digest key;               // of request and toolchain
-  Digest request;           // of signature, source, options, schema: all but the toolchain
+  Digest key;      // of request and toolchain
+  Digest request;  // of signature, source, options, schema: all but the toolchain
   BinaryStatus status = BinaryStatus::ready;
   std::string operator_name;
-  std::string signature;    // canonical text, compared on every hit
+  std::string signature;  // canonical text, compared on every hit
   std::string arch;
-  std::string options;      // joined by spaces
-  std::string toolchain;    // "nvrtc 13.0.88"
+  std::string options;    // joined by spaces
+  std::string toolchain;  // "nvrtc 13.0.88"
   std::string entry;
-  std::string source;       // the generated translation unit, for `explain`
+  std::string source;  // the generated translation unit, for `explain`
   std::string ptx;
   std::vector<std::byte> cubin;
   int registers = 0;
@@ -40,10 +40,10 @@ struct BinaryRecord {
 // DO NOT RENUMBER: stored in tuning.status. Add at the end.
 enum class TuningStatus : int {
   ok = 0,
-  wrong = 1,    // outputs missed the tolerance
-  crashed = 2,  // a sticky error, or the worker died
-  hung = 3,     // the watchdog ended it
-  rejected = 4, // the compile failed or the device refused the kernel
+  wrong = 1,     // outputs missed the tolerance
+  crashed = 2,   // a sticky error, or the worker died
+  hung = 3,      // the watchdog ended it
+  rejected = 4,  // the compile failed or the device refused the kernel
 };
 
 // DO NOT RENUMBER: stored in tuning.basis. Add at the end. Records of different basis are never compared.
@@ -52,11 +52,11 @@ enum class TuningBasis : int { measured = 0, modelled = 1 };
 // One candidate's result for one problem on one device.
 struct TuningRecord {
   std::string operator_name;
-  std::string problem;      // canonical text of the tuning bucket
-  std::string device;       // DeviceInfo::tuning_identity()
+  std::string problem;  // canonical text of the tuning bucket
+  std::string device;   // DeviceInfo::tuning_identity()
   std::string arch;
-  std::string deployment;   // "graph" or "stream"
-  std::string tiles;        // fields text: "block_v=32 lanes_k=8 ..."
+  std::string deployment;  // "graph" or "stream"
+  std::string tiles;       // fields text: "block_v=32 lanes_k=8 ..."
   TuningBasis basis = TuningBasis::measured;
   TuningStatus status = TuningStatus::ok;
   bool chosen = false;      // the winner of its problem
@@ -64,10 +64,10 @@ struct TuningRecord {
   double time_us = 0;       // median; a model's estimate if basis is modelled
   double spread_us = 0;     // half the distance between the 25th and 75th percentile
   int samples = 0;
-  double error = 0;         // rms ratio against the reference, the worst output
-  Digest key;               // of the binary measured
+  double error = 0;  // rms ratio against the reference, the worst output
+  Digest key;        // of the binary measured
   std::string toolchain;
-  std::string reason;       // why it was rejected, or how the winner won ("tie of 3, fixed order")
+  std::string reason;  // why it was rejected, or how the winner won ("tie of 3, fixed order")
   std::int64_t created_unix_s = 0;
 };
 

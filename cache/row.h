@@ -96,8 +96,8 @@ std::string select_sql(std::string_view rest) {
 template <typename Record>
 bool write_row(Database& database, const Record& record) {
   static const std::string sql = [] {
-    std::string text = std::string("INSERT OR REPLACE INTO ") + TableOf<Record>::kName + " (" +
-                       column_names<Record>() + ",checksum) VALUES (?";
+    std::string text = std::string("INSERT OR REPLACE INTO ") + TableOf<Record>::kName + " (" + column_names<Record>() +
+                       ",checksum) VALUES (?";
     for (const char c : column_names<Record>()) text += c == ',' ? ",?" : "";
     return text + ",?)";
   }();

@@ -105,7 +105,7 @@ CREATE TABLE toolchains (
 constexpr std::array kMigrations{Migration{0, kVersion1}};
 static_assert(kMigrations.size() == kSchemaVersion);
 
-SchemaState look(Database& database, int version_aimed_at) {
+SchemaState state_of(Database& database, int version_aimed_at) {
   const std::int64_t application = database.integer("PRAGMA application_id");
   const std::int64_t version = database.integer("PRAGMA user_version");
   if (!database.ok()) return SchemaState::failed;
@@ -117,6 +117,20 @@ SchemaState look(Database& database, int version_aimed_at) {
   if (application != kApplicationId || version < 1) return SchemaState::foreign;
   if (version > version_aimed_at) return SchemaState::newer;
   return version < version_aimed_at ? SchemaState::older : SchemaState::ready;
+}
+
+// All of the header is read from one state of the file: another process may fill it at this moment, and half of its
+// header would look like that of a foreign file.
+SchemaState look(Database& database, int version_aimed_at) {
+  if (database.in_transaction()) return state_of(database, version_aimed_at);
+  if (!database.run("BEGIN")) return SchemaState::failed;
+  const SchemaState state = state_of(database, version_aimed_at);
+  if (!database.run("COMMIT")) {
+    // After a failure run() does nothing; the transaction must still end.
+    database.end_transaction();
+    return SchemaState::failed;
+  }
+  return state;
 }
 
 }  // namespace
@@ -141,8 +155,7 @@ SchemaState prepare_schema(Database& database, bool may_write, std::span<const M
   for (const Migration& step : steps) {
     if (step.from >= version && !database.run(step.sql)) return SchemaState::failed;
   }
-  const std::string header =
-      fmt::format("PRAGMA application_id={}; PRAGMA user_version={}", kApplicationId, aim);
+  const std::string header = fmt::format("PRAGMA application_id={}; PRAGMA user_version={}", kApplicationId, aim);
   if (!database.run(header.c_str()) || !transaction.commit()) return SchemaState::failed;
   return SchemaState::ready;
 }

@@ -11,11 +11,13 @@
 namespace gdnjit::cache {
 namespace {
 
-auto group_of(const auto& row) { return std::tie(row.operator_name, row.problem, row.device, row.deployment, row.basis); }
+auto group_of(const auto& row) {
+  return std::tie(row.operator_name, row.problem, row.device, row.deployment, row.basis);
+}
 
 std::int64_t stored_bytes(const BinaryRecord& r) {
-  const std::size_t bytes = r.signature.size() + r.source.size() + r.ptx.size() + r.cubin.size() + r.log.size() +
-                            r.options.size() + 512;
+  const std::size_t bytes =
+      r.signature.size() + r.source.size() + r.ptx.size() + r.cubin.size() + r.log.size() + r.options.size() + 512;
   return static_cast<std::int64_t>(bytes);
 }
 
@@ -135,8 +137,7 @@ bool Store::evict_for(const Digest& kept, std::int64_t size_limit_bytes) {
 bool Store::put_binary(const BinaryRecord& record, std::int64_t now_unix_s, std::int64_t size_limit_bytes) {
   if (stored_bytes(record) > size_limit_bytes) return true;
   return write([&] {
-    return write_row(database_, record) && write_use(record.key, now_unix_s) &&
-           evict_for(record.key, size_limit_bytes);
+    return write_row(database_, record) && write_use(record.key, now_unix_s) && evict_for(record.key, size_limit_bytes);
   });
 }
 

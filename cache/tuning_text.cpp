@@ -83,7 +83,7 @@ void read(const char* name, const Json& value, bool& truth) {
 }
 
 template <typename Field>
-  requires std::is_enum_v<Field>
+requires std::is_enum_v<Field>
 void read(const char* name, const Json& value, Field& field) {
   const auto& list = names(field);
   const std::string word = value.is_string() ? value.get<std::string>() : "";
@@ -93,7 +93,7 @@ void read(const char* name, const Json& value, Field& field) {
 }
 
 template <typename Field>
-  requires std::is_integral_v<Field>
+requires std::is_integral_v<Field>
 void read(const char* name, const Json& value, Field& field) {
   if (!value.is_number_integer()) refuse(name, value, "must be a whole number");
   field = value.get<Field>();

@@ -26,7 +26,8 @@ std::vector<std::filesystem::path> files_aside(const std::filesystem::path& file
   std::vector<std::filesystem::path> found;
   const std::string prefix = file.filename().string() + ".corrupt-";
   std::error_code error;
-  for (std::filesystem::directory_iterator it(file.parent_path(), error), end; !error && it != end; it.increment(error)) {
+  for (std::filesystem::directory_iterator it(file.parent_path(), error), end; !error && it != end;
+       it.increment(error)) {
     const std::string name = it->path().filename().string();
     if (name.starts_with(prefix) && !name.ends_with("-journal")) found.push_back(it->path());
   }
@@ -134,7 +135,8 @@ bool UserFile::open_once(bool& healed) {
   }
   const Inspection before = inspect_file(file_);
   if (!before.trouble.empty()) return give_up(before.trouble);
-  if (before.error != 0) return give_up(fmt::format("cannot open '{}': {}", file_.string(), std::strerror(before.error)));
+  if (before.error != 0)
+    return give_up(fmt::format("cannot open '{}': {}", file_.string(), std::strerror(before.error)));
 
   open_ = std::make_unique<Open>(file_, busy_timeout_ms_);
   opened_by_ = ::getpid();
@@ -149,9 +151,10 @@ bool UserFile::open_once(bool& healed) {
   switch (state) {
     case SchemaState::ready: return true;
     case SchemaState::newer:
-      return give_up(fmt::format("'{}' was written by a newer gdnjit; update, or name another folder in "
-                                 "GDNJIT_CACHE_DIR",
-                                 file_.string()));
+      return give_up(
+          fmt::format("'{}' was written by a newer gdnjit; update, or name another folder in "
+                      "GDNJIT_CACHE_DIR",
+                      file_.string()));
     case SchemaState::foreign: healed = set_aside("it is not a kernel cache"); return false;
     case SchemaState::empty:
     case SchemaState::older: return give_up(fmt::format("'{}' cannot be written to", file_.string()));
@@ -163,8 +166,8 @@ bool UserFile::open_once(bool& healed) {
     case Trouble::mismatch: healed = set_aside(text); return false;
     case Trouble::moved: healed = true; break;
     case Trouble::locked:
-      back_off(fmt::format("'{}' is locked by another process; kernels are compiled without it meanwhile",
-                           file_.string()));
+      back_off(
+          fmt::format("'{}' is locked by another process; kernels are compiled without it meanwhile", file_.string()));
       break;
     default: return give_up(fmt::format("cannot use '{}': {}", file_.string(), text));
   }
@@ -187,8 +190,8 @@ bool UserFile::recover(int attempt) {
       return true;
     case Trouble::moved: close(); return true;
     case Trouble::locked:
-      back_off(fmt::format("'{}' is locked by another process; kernels are compiled without it meanwhile",
-                           file_.string()));
+      back_off(
+          fmt::format("'{}' is locked by another process; kernels are compiled without it meanwhile", file_.string()));
       return false;
     default:
       if (!database.in_place()) {
@@ -211,13 +214,13 @@ bool UserFile::set_aside(const std::string& why) {
   const std::string journal = file_.string() + "-journal";
   ::rename(journal.c_str(), (aside.string() + "-journal").c_str());
   if (::rename(file_.c_str(), aside.c_str()) != 0 && errno != ENOENT) {
-    return give_up(fmt::format("'{}' is unusable ({}) and cannot be moved away: {}", file_.string(), why,
-                               std::strerror(errno)));
+    return give_up(
+        fmt::format("'{}' is unusable ({}) and cannot be moved away: {}", file_.string(), why, std::strerror(errno)));
   }
   ++damaged_;
-  warnings_.emplace_back("cache-corrupt:" + file_.string(),
-                         fmt::format("the kernel cache was unusable ({}) and is rebuilt; the old file is '{}'", why,
-                                     aside.string()));
+  warnings_.emplace_back(
+      "cache-corrupt:" + file_.string(),
+      fmt::format("the kernel cache was unusable ({}) and is rebuilt; the old file is '{}'", why, aside.string()));
   const std::vector<std::filesystem::path> old = files_aside(file_);
   for (std::size_t i = 0; i + kFilesKeptAside < old.size(); ++i) {
     ::unlink(old[i].c_str());

@@ -102,11 +102,12 @@ TEST_CASE("a flipped bit in any column of a row is noticed, and the row is repla
     const std::filesystem::path file = dir / kFileName;
     write_bytes(file, read_bytes(pristine));
     // Text and bytes: one bit of the last byte; numbers: the lowest bit.
-    const std::string change =
-        "UPDATE binaries SET " + column + "=CASE typeof(" + column + ") WHEN 'text' THEN substr(" + column + ",1,length(" +
-        column + ")-1)||char(unicode(substr(" + column + ",-1))+1) WHEN 'blob' THEN CAST(substr(" + column +
-        ",1,length(" + column + ")-1)||CASE substr(" + column + ",-1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)" +
-        " WHEN 'real' THEN " + column + "+0.25 ELSE " + column + "+1 END WHERE signature='" + signature_of(1) + "'";
+    const std::string change = "UPDATE binaries SET " + column + "=CASE typeof(" + column +
+                               ") WHEN 'text' THEN substr(" + column + ",1,length(" + column +
+                               ")-1)||char(unicode(substr(" + column + ",-1))+1) WHEN 'blob' THEN CAST(substr(" +
+                               column + ",1,length(" + column + ")-1)||CASE substr(" + column +
+                               ",-1) WHEN x'00' THEN x'01' ELSE x'00' END AS BLOB)" + " WHEN 'real' THEN " + column +
+                               "+0.25 ELSE " + column + "+1 END WHERE signature='" + signature_of(1) + "'";
     REQUIRE(sql(file, change) == SQLITE_OK);
     KernelCache cache(options_for(dir.path()));
     int compiles = 0;
@@ -296,7 +297,8 @@ TEST_CASE("migrations take an older file forward, once, and keep its rows") {
   CHECK(prepare_schema(database, true, steps) == SchemaState::ready);
   CHECK(prepare_schema(database, true) == SchemaState::newer);
   // A step that fails leaves the file as it was.
-  const std::vector<Migration> broken{steps[0], steps[1], steps[2], {3, "CREATE TABLE good (x); CREATE TABLE more (x)"}};
+  const std::vector<Migration> broken{
+      steps[0], steps[1], steps[2], {3, "CREATE TABLE good (x); CREATE TABLE more (x)"}};
   CHECK(prepare_schema(database, true, broken) == SchemaState::failed);
   database.clear();
   CHECK(database.integer("PRAGMA user_version") == 3);
@@ -411,8 +413,8 @@ TEST_CASE("the cache stays where it is when the process changes its folder") {
 
 TEST_CASE("any name of a folder works") {
   const TempDir dir;
-  for (const std::string name : {"it's", "a \"quoted\" name", "100%41?mode=ro#x", "\xc3\xbc \xe6\xbc\xa2", "a;DROP TABLE",
-                                 "new\nline", "file:x"}) {
+  for (const std::string name : {"it's", "a \"quoted\" name", "100%41?mode=ro#x", "\xc3\xbc \xe6\xbc\xa2",
+                                 "a;DROP TABLE", "new\nline", "file:x"}) {
     CAPTURE(name);
     check_heals(dir / name);
     CHECK(std::filesystem::exists(dir / name / kFileName));

@@ -102,7 +102,8 @@ TEST_CASE("the same files merged in any order and grouping give the same bytes")
 
 TEST_CASE("merging prefers the newer row, the ready binary and the newer choice") {
   const TempDir dir;
-  const auto make = [&](const std::string& name, std::int64_t created, double time_us, bool choose, BinaryStatus status) {
+  const auto make = [&](const std::string& name, std::int64_t created, double time_us, bool choose,
+                        BinaryStatus status) {
     CacheOptions options = options_for(dir / name);
     options.now_unix_s = [&] { return created; };
     KernelCache cache(options);
@@ -301,8 +302,9 @@ TEST_CASE("verify finds damaged rows, orphans, broken structure and loose permis
     return std::any_of(problems.begin(), problems.end(),
                        [&](const std::string& text) { return text.find(word) != std::string::npos; });
   };
-  REQUIRE(sql(file, "UPDATE binaries SET registers=0 WHERE id<3; UPDATE tuning SET samples=0 WHERE id IN "
-                    "(SELECT min(id) FROM tuning)") == SQLITE_OK);
+  REQUIRE(sql(file,
+              "UPDATE binaries SET registers=0 WHERE id<3; UPDATE tuning SET samples=0 WHERE id IN "
+              "(SELECT min(id) FROM tuning)") == SQLITE_OK);
   CHECK(problem("damaged rows in table binaries: 2"));
   CHECK(problem("damaged rows in table tuning: 1"));
   REQUIRE(sql(file, "UPDATE choices SET tiles='x'") == SQLITE_OK);

@@ -26,8 +26,8 @@ std::map<int, int> compiles_in(const std::filesystem::path& log) {
 }
 
 Process start_compiling(const TempDir& dir, int first, int count, int sleep_ms) {
-  return Process({"compile", dir / "cache", dir / "log", std::to_string(first), std::to_string(count),
-                  std::to_string(sleep_ms)});
+  return Process(
+      {"compile", dir / "cache", dir / "log", std::to_string(first), std::to_string(count), std::to_string(sleep_ms)});
 }
 
 }  // namespace
@@ -249,4 +249,15 @@ TEST_CASE("a child forked in the midst of a compile does not keep or release the
   CHECK(watch.seconds() < 1);
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
+}
+
+TEST_CASE("processes that make the file at the same time agree on it") {
+  for (int round = 0; round < 20; ++round) {
+    const TempDir dir;
+    std::vector<Process> processes;
+    for (int i = 0; i < 12; ++i) processes.push_back(start_compiling(dir, 0, 1, 0));
+    for (Process& process : processes) CHECK(process.wait() == 0);
+    CHECK(compiles_in(dir / "log")[0] == 1);
+    CHECK(set_aside_in(dir / "cache").empty());
+  }
 }
