@@ -2,12 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <set>
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/block_runner.h"
@@ -68,12 +69,13 @@ struct Recording {
   std::vector<Step> steps;
 };
 
-// The counters of this thread's last launch, and whose device it was.
+// The counters of this thread's last launch, and the number of its device (0: none).
 struct LastLaunch {
-  const void* device = nullptr;
+  std::uint64_t device = 0;
   LaunchCounters counters;
 };
 thread_local LastLaunch last_launch;
+std::atomic<std::uint64_t> devices_made{0};
 
 class EmulatorDevice : public Device {
  public:
@@ -82,9 +84,6 @@ class EmulatorDevice : public Device {
     info_.traits = traits_of(arch);
     info_.name = fmt::format("emulator of {}", arch);
     info_.memory_bytes = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  }
-  ~EmulatorDevice() override {
-    if (last_launch.device == this) last_launch.device = nullptr;
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -159,7 +158,7 @@ class EmulatorDevice : public Device {
   bool capturing(Stream stream) const override { return find_recording(stream) != nullptr; }
 
   const LaunchCounters* last_counters() const override {
-    return last_launch.device == this ? &last_launch.counters : nullptr;
+    return last_launch.device == number_ ? &last_launch.counters : nullptr;
   }
 
  private:
@@ -181,6 +180,8 @@ class EmulatorDevice : public Device {
   void launch_now(const std::shared_ptr<const Program>& program, const LaunchGeometry& geometry,
                   std::span<const std::byte> parameters, std::span<const BufferRange> buffers);
 
+  // Addresses are used again after a device is gone, numbers are not.
+  const std::uint64_t number_ = ++devices_made;
   DeviceInfo info_;
   Allocations allocations_;
   ThreadPool pool_;
@@ -262,7 +263,7 @@ void EmulatorDevice::check_geometry(const Program& program, const LaunchGeometry
 
 RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferRange> buffers,
                                  std::vector<std::shared_ptr<ShadowBits>>& hold) const {
-  const std::vector<BufferSource> allocations = allocations_.sources(hold);
+  std::vector<BufferSource> allocations = allocations_.sources(hold);
   std::vector<BufferSource> sources;
   if (buffers.empty()) {
     sources = allocations;
@@ -279,6 +280,12 @@ RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferR
                          .writable = buffer.role != TensorRole::input});
     }
   }
+  // Only allocations that the launch may touch lend their records.
+  std::erase_if(allocations, [&sources](const BufferSource& allocation) {
+    return std::none_of(sources.begin(), sources.end(), [&allocation](const BufferSource& source) {
+      return source.begin < allocation.end && allocation.begin < source.end;
+    });
+  });
   for (const ModuleMemory::Range& variable : program.memory->ranges) {
     sources.push_back({.begin = variable.begin,
                        .end = variable.begin + variable.bytes,
@@ -314,9 +321,9 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.ranges = &ranges;
 
   const std::lock_guard lock(launch_mutex_);
-  last_launch.device = nullptr;
+  last_launch.device = 0;
   last_launch.counters = run_grid(launch, execution_set(), pool_);
-  last_launch.device = this;
+  last_launch.device = number_;
 }
 
 }  // namespace

@@ -164,7 +164,7 @@ class Decoder {
   std::uint16_t scratch_predicate_ = kConstantId;
   std::uint32_t scratch_offset_ = 0;
 
-  std::vector<Slot> registers_;  // by index in kernel_.registers; lane offset ~0: not laid out yet
+  std::vector<Slot> registers_;  // by index in kernel_.registers; id 0: not used so far
   std::map<std::pair<std::uint64_t, bool>, std::uint32_t> constants_;
   std::unordered_map<std::string, std::uint64_t> specials_;            // "name/bytes" -> offset
   std::unordered_map<std::string_view, std::uint64_t> local_symbols_;  // parameters, shared and local variables

@@ -12,7 +12,7 @@ namespace {
 // Warps take turns after this many instructions, so that a warp that waits for another in a loop lets it go on.
 constexpr std::uint32_t kQuantum = 1U << 16;
 // A block that issues more is taken to hang.
-constexpr std::uint64_t kMaxInstructions = 1ULL << 33;
+constexpr std::uint64_t kMaxInstructions = 1ULL << 31;
 constexpr int kPoison = 0xff;  // NaN in every floating-point format
 
 std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }

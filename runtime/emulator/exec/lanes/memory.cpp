@@ -11,22 +11,23 @@ D widen(E value) {
   return static_cast<D>(value);
 }
 
+// Kernels may race with themselves, as spinning ones do: elements are loaded and stored as relaxed atomics, which
+// costs nothing and keeps that from being undefined behaviour of the host program.
+template <typename E>
+E load(const Access& access, int lane, std::uint32_t element) {
+  return __atomic_load_n(reinterpret_cast<const E*>(access.host[lane]) + element, __ATOMIC_RELAXED);
+}
+
 template <typename E, typename D>
 void load_one(Warp& warp, const Access& access, Slot slot, std::uint32_t element) {
   D* destination = warp.values<D>(slot);
   if (warp.mask == kAllLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      E value;
-      std::memcpy(&value, reinterpret_cast<const std::byte*>(access.host[lane]) + element * sizeof(E), sizeof(E));
-      destination[lane] = widen<E, D>(value);
-    }
+    for (int lane = 0; lane < kLanes; ++lane) destination[lane] = widen<E, D>(load<E>(access, lane, element));
     return;
   }
   for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
-    E value;
-    std::memcpy(&value, reinterpret_cast<const std::byte*>(access.host[lane]) + element * sizeof(E), sizeof(E));
-    destination[lane] = widen<E, D>(value);
+    destination[lane] = widen<E, D>(load<E>(access, lane, element));
   }
 }
 
@@ -52,8 +53,7 @@ void store_one(Warp& warp, const Access& access, Slot slot, std::uint32_t elemen
   const S* source = warp.values<S>(slot);
   for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
-    const E value = static_cast<E>(source[lane]);
-    std::memcpy(reinterpret_cast<std::byte*>(access.host[lane]) + element * sizeof(E), &value, sizeof(E));
+    __atomic_store_n(reinterpret_cast<E*>(access.host[lane]) + element, static_cast<E>(source[lane]), __ATOMIC_RELAXED);
   }
 }
 

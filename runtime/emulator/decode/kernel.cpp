@@ -1,0 +1,177 @@
+// The kernel as a whole: parameters, variables, labels, and the table of instruction families.
+#include <algorithm>
+
+#include "runtime/emulator/decode/decoder.h"
+
+namespace gdnjit::emulator {
+namespace {
+
+constexpr std::uint64_t kMaxSharedBytes = 1U << 20;
+constexpr std::uint64_t kMaxLocalBytes = 512U << 10;
+
+std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
+  return (value + alignment - 1) / alignment * alignment;
+}
+
+}  // namespace
+
+void Decoder::lay_out_parameters() {
+  std::uint64_t offset = 0;
+  for (const Variable& parameter : kernel_.parameters) {
+    offset = align_up(offset, parameter.alignment);
+    if (!local_symbols_.emplace(parameter.name, offset).second)
+      malformed("the parameter '{}' is declared twice", parameter.name);
+    offset += parameter.bytes;
+    if (offset > 32764) unsupported("more than 32764 bytes of parameters");
+  }
+  program_.parameter_bytes = static_cast<std::uint32_t>(offset);
+}
+
+// Static shared variables in the order of declaration, the dynamic one behind them.
+void Decoder::lay_out_variables() {
+  std::uint64_t shared = 0;
+  std::uint64_t local = 0;
+  std::vector<const Variable*> dynamic;
+  const auto place = [&](const Variable& variable) {
+    if (variable.is_dynamic) {
+      dynamic.push_back(&variable);
+      return;
+    }
+    std::uint64_t& end = variable.space == Space::local ? local : shared;
+    end = align_up(end, variable.alignment);
+    if (!local_symbols_.emplace(variable.name, end).second)
+      malformed("the variable '{}' is declared twice", variable.name);
+    if (variable.space == Space::shared) program_.shared_variables.push_back({variable.name, end, variable.bytes});
+    end += variable.bytes;
+    if (shared > kMaxSharedBytes || local > kMaxLocalBytes)
+      unsupported("'{}' needs more memory than a GPU has", variable.name);
+  };
+  for (const Variable* variable : symbols_.shared) place(*variable);
+  for (const Variable& variable : kernel_.variables) place(variable);
+  std::uint64_t alignment = 16;
+  for (const Variable* variable : dynamic) alignment = std::max(alignment, variable->alignment);
+  shared = dynamic.empty() ? shared : align_up(shared, alignment);
+  for (const Variable* variable : dynamic) {
+    local_symbols_.emplace(variable->name, shared);
+    program_.shared_variables.push_back({variable->name, shared, kMaxSharedBytes});
+  }
+  program_.static_shared_bytes = static_cast<std::uint32_t>(shared);
+  program_.local_bytes = static_cast<std::uint32_t>(align_up(local, 16));
+}
+
+void Decoder::resolve_labels() {
+  // Statement numbers and instruction numbers agree: every statement becomes one instruction.
+  for (const Label& label : kernel_.labels) {
+    if (!labels_.emplace(std::pair{label.scope, label.name}, label.statement).second)
+      malformed("the label '{}' is defined twice", label.name);
+  }
+}
+
+void Decoder::decode() {
+  program_.name = kernel_.name;
+  program_.id_names = {"true", "false"};
+  registers_.assign(kernel_.registers.size(), Slot{});
+  constant(0, true);  // offset 0: what unused operands refer to
+  lay_out_parameters();
+  lay_out_variables();
+  resolve_labels();
+  for (const Statement& statement : kernel_.statements) {
+    statement_ = &statement;
+    modifiers_.assign(statement.opcode.begin() + 1, statement.opcode.end());
+    inst_ = Instruction{};
+    key_ = OpKey{};
+    checks_ = 0;
+    const auto family = families().find(statement.opcode.front());
+    if (family == families().end())
+      unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
+    (this->*family->second)();
+  }
+  // A body may end without ret; labels may stand behind its last instruction.
+  Statement last;
+  last.opcode = {"ret"};
+  last.line = kernel_.statements.empty() ? kernel_.line : kernel_.statements.back().line;
+  statement_ = &last;
+  modifiers_.clear();
+  inst_ = Instruction{};
+  key_ = OpKey{};
+  ret();
+  statement_ = nullptr;
+  program_.max_threads = kernel_.max_threads != 0 ? std::min(kernel_.max_threads, 1024U) : 1024U;
+  std::copy(std::begin(kernel_.required_block), std::end(kernel_.required_block), std::begin(program_.required_block));
+}
+
+const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families() {
+  static const std::unordered_map<std::string_view, Family> kFamilies{{"add", &Decoder::add_sub},
+                                                                      {"sub", &Decoder::add_sub},
+                                                                      {"mul", &Decoder::mul},
+                                                                      {"mad", &Decoder::mad},
+                                                                      {"fma", &Decoder::fma},
+                                                                      {"div", &Decoder::div},
+                                                                      {"rem", &Decoder::rem},
+                                                                      {"min", &Decoder::min_max},
+                                                                      {"max", &Decoder::min_max},
+                                                                      {"abs", &Decoder::abs_neg},
+                                                                      {"neg", &Decoder::abs_neg},
+                                                                      {"copysign", &Decoder::copysign},
+                                                                      {"sqrt", &Decoder::square_root},
+                                                                      {"rcp", &Decoder::reciprocal},
+                                                                      {"rsqrt", &Decoder::rsqrt},
+                                                                      {"ex2", &Decoder::approximate},
+                                                                      {"lg2", &Decoder::approximate},
+                                                                      {"sin", &Decoder::approximate},
+                                                                      {"cos", &Decoder::approximate},
+                                                                      {"tanh", &Decoder::approximate},
+                                                                      {"sad", &Decoder::sad},
+                                                                      {"and", &Decoder::logic},
+                                                                      {"or", &Decoder::logic},
+                                                                      {"xor", &Decoder::logic},
+                                                                      {"not", &Decoder::logic},
+                                                                      {"cnot", &Decoder::logic},
+                                                                      {"shl", &Decoder::shift},
+                                                                      {"shr", &Decoder::shift},
+                                                                      {"shf", &Decoder::funnel},
+                                                                      {"lop3", &Decoder::lop3},
+                                                                      {"prmt", &Decoder::prmt},
+                                                                      {"bfe", &Decoder::bfe},
+                                                                      {"bfi", &Decoder::bfi},
+                                                                      {"bfind", &Decoder::bfind},
+                                                                      {"clz", &Decoder::count_bits},
+                                                                      {"popc", &Decoder::count_bits},
+                                                                      {"brev", &Decoder::count_bits},
+                                                                      {"setp", &Decoder::setp},
+                                                                      {"set", &Decoder::set},
+                                                                      {"selp", &Decoder::selp},
+                                                                      {"slct", &Decoder::slct},
+                                                                      {"testp", &Decoder::testp},
+                                                                      {"mov", &Decoder::mov},
+                                                                      {"cvta", &Decoder::cvta},
+                                                                      {"isspacep", &Decoder::isspacep},
+                                                                      {"cvt", &Decoder::cvt},
+                                                                      {"ld", &Decoder::ld},
+                                                                      {"ldu", &Decoder::ld},
+                                                                      {"st", &Decoder::st},
+                                                                      {"atom", &Decoder::atom},
+                                                                      {"red", &Decoder::atom},
+                                                                      {"prefetch", &Decoder::prefetch},
+                                                                      {"prefetchu", &Decoder::prefetch},
+                                                                      {"bra", &Decoder::bra},
+                                                                      {"brx", &Decoder::brx},
+                                                                      {"ret", &Decoder::ret},
+                                                                      {"exit", &Decoder::ret},
+                                                                      {"trap", &Decoder::trap},
+                                                                      {"bar", &Decoder::barrier},
+                                                                      {"barrier", &Decoder::barrier},
+                                                                      {"shfl", &Decoder::shfl},
+                                                                      {"vote", &Decoder::vote},
+                                                                      {"activemask", &Decoder::activemask},
+                                                                      {"match", &Decoder::match},
+                                                                      {"redux", &Decoder::redux},
+                                                                      {"elect", &Decoder::elect},
+                                                                      {"membar", &Decoder::no_effect},
+                                                                      {"fence", &Decoder::no_effect},
+                                                                      {"griddepcontrol", &Decoder::no_effect},
+                                                                      {"nanosleep", &Decoder::no_effect}};
+  return kFamilies;
+}
+
+}  // namespace gdnjit::emulator
