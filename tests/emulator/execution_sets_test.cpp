@@ -1,0 +1,77 @@
+// The handlers are compiled for several instruction sets of the host; they must agree bit for bit.
+#include <doctest/doctest.h>
+
+#include "runtime/emulator/decode/decoder.h"
+#include "runtime/emulator/launch.h"
+#include "tests/emulator/fixture.h"
+
+namespace gdnjit::tests {
+namespace {
+
+using namespace gdnjit::emulator;
+
+struct Outcome {
+  std::vector<std::uint32_t> values;
+  LaunchCounters counters;
+};
+
+Outcome run_on(const ExecutionSet& set, const std::string& ptx, const std::vector<float>& input,
+               std::uint32_t outputs) {
+  const auto program = load_program(ptx, "mixed", set);
+  // Device buffers for their alignment: sectors depend on it.
+  Device& device = gdnjit::tests::emulator();
+  const DeviceBuffer in = upload(device, input);
+  const DeviceBuffer out(device, outputs * sizeof(std::uint32_t), "out");
+  const auto source = [](const DeviceBuffer& buffer, const char* name) {
+    const auto begin = reinterpret_cast<std::uint64_t>(buffer.data());
+    return BufferSource{.begin = begin, .end = begin + buffer.bytes(), .name = name};
+  };
+  RangeTable ranges({source(in, "in"), source(out, "out")}, {});
+  const auto parameters = parameter_block(in.data(), out.data());
+  alignas(16) std::byte aligned[64] = {};
+  std::copy(parameters.begin(), parameters.end(), aligned);
+  LaunchState launch;
+  launch.program = program.get();
+  launch.grid[0] = static_cast<std::uint32_t>(input.size() / 128);
+  launch.block[0] = 128;
+  launch.block_threads = 128;
+  launch.warps = 4;
+  launch.shared_bytes = program->static_shared_bytes;
+  launch.parameters = aligned;
+  launch.ranges = &ranges;
+  ThreadPool pool(3);
+  Outcome outcome;
+  outcome.counters = run_grid(launch, set, pool);
+  outcome.values = download<std::uint32_t>(device, out);
+  return outcome;
+}
+
+TEST_CASE("every execution set gives the same bits and the same counts") {
+  const std::string source = R"(
+extern "C" __global__ void mixed(const float* x, unsigned* y) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
+  float v = x[i];
+  __shared__ float part[128];
+  part[threadIdx.x] = v;
+  __syncthreads();
+  float w = part[(threadIdx.x * 5 + 1) & 127], s = v;
+  for (int m = 16; m; m /= 2) s += __shfl_xor_sync(~0u, s, m);
+  unsigned bits = __float_as_uint(v);
+  y[i] = __float_as_uint(__fmaf_rn(v, w, 1.0f)); y[n + i] = __float_as_uint(__fmaf_rd(v, w, s)); y[2 * n + i] = __float_as_uint(expf(w) / (1.0f + v * v));
+  y[3 * n + i] = __float_as_uint(s); y[4 * n + i] = bits % 1009u + __popc(bits) * __clz(bits | 1); y[5 * n + i] = (unsigned)(long long)v + __float2int_rn(w);
+  unsigned packed; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(v), "f"(w)); y[6 * n + i] = packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(v), "f"(w)); y[7 * n + i] = __byte_perm(packed, bits, 0x3715);
+  if (v > 0) for (int j = 0; j < (i & 7); ++j) s = sqrtf(fabsf(s)) + j;
+  y[8 * n + i] = __float_as_uint(fminf(s, w)) ^ (v < w ? 1u : 2u);
+})";
+  const std::string& ptx = compile_ptx(source, "mixed");
+  const auto input = sample_floats(4096, 77);
+  const Outcome portable = run_on(portable_execution_set(), ptx, input, 9 * 4096);
+  const Outcome fastest = run_on(execution_set(), ptx, input, 9 * 4096);
+  CHECK(portable.values == fastest.values);
+  CHECK(std::memcmp(&portable.counters, &fastest.counters, sizeof(LaunchCounters)) == 0);
+  if (execution_set().name == portable_execution_set().name) MESSAGE("this CPU has only the portable set");
+}
+
+}  // namespace
+}  // namespace gdnjit::tests
