@@ -68,7 +68,7 @@ std::string Runtime::Impl::toolchain() {
   {
     const std::lock_guard lock(compiler_mutex_);
     if (toolchain_.empty() && !compiler_) toolchain_ = remembered_toolchain(options_, *cache_);
-    if (!toolchain_.empty()) return toolchain_;
+    if (!toolchain_.empty() || no_nvrtc_) return toolchain_;
   }
   try {
     std::string found = compiler().toolchain();
@@ -76,6 +76,8 @@ std::string Runtime::Impl::toolchain() {
     return toolchain_ = std::move(found);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::nvrtc_missing) throw;
+    const std::lock_guard lock(compiler_mutex_);
+    no_nvrtc_ = true;
     return "";
   }
 }

@@ -56,7 +56,8 @@ class Runtime::Impl {
   std::unique_ptr<const TemplateSet> templates_;
   std::unique_ptr<Compiler> compiler_;
   std::string toolchain_;      // memo of toolchain()
-  std::mutex compiler_mutex_;  // of compiler_ and toolchain_
+  bool no_nvrtc_ = false;      // toolchain() has searched in vain; compiler() searches again
+  std::mutex compiler_mutex_;  // of compiler_, toolchain_ and no_nvrtc_
   std::mutex tuning_mutex_;
   std::unique_ptr<PlanCache> plans_;
   TuneHook tune_hook_;
