@@ -13,6 +13,14 @@ std::string dashed(const std::string& names) {
   return comma == std::string::npos ? text : text + ",-" + names.substr(comma + 1);
 }
 
+// Without its description, which the parser would add to the value's name in the help.
+template <typename Number>
+CLI::Validator from(Number least) {
+  CLI::Validator range = CLI::Range(least, std::numeric_limits<Number>::max());
+  range.description("");
+  return range;
+}
+
 }  // namespace
 
 void Arguments::place(CLI::Option* option) const { option->group(group_); }
@@ -33,15 +41,11 @@ void Arguments::option(const std::string& name, std::filesystem::path& variable,
 }
 
 void Arguments::option(const std::string& name, int& variable, int least, const std::string& help) {
-  place(app_.add_option(dashed(name), variable, help)
-            ->check(CLI::Range(least, std::numeric_limits<int>::max()))
-            ->type_name("N"));
+  place(app_.add_option(dashed(name), variable, help)->check(from(least))->type_name("N"));
 }
 
 void Arguments::option(const std::string& name, std::int64_t& variable, std::int64_t least, const std::string& help) {
-  place(app_.add_option(dashed(name), variable, help)
-            ->check(CLI::Range(least, std::numeric_limits<std::int64_t>::max()))
-            ->type_name("N"));
+  place(app_.add_option(dashed(name), variable, help)->check(from(least))->type_name("N"));
 }
 
 void Arguments::option(const std::string& name, double& variable, const std::string& help) {

@@ -50,6 +50,12 @@ class HelpFormatter : public CLI::Formatter {
     const std::string value = option->get_type_name();
     return value.empty() ? "" : " " + value;
   }
+  // The parser's own form has two empty lines between groups.
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string text = CLI::Formatter::make_help(app, name, mode);
+    for (std::size_t at; (at = text.find("\n\n\n")) != std::string::npos;) text.erase(at, 1);
+    return text;
+  }
   std::string make_usage(const CLI::App* app, std::string name) const override {
     if (app->get_parent() == nullptr) return "Usage: gdn-tune COMMAND [OPTIONS]\n";
     std::string usage = fmt::format("Usage: gdn-tune {}", app->get_name().empty() ? name : app->get_name());
@@ -200,10 +206,12 @@ int run_tool(int argc, const char* const* argv) {
   ParsedCommandLine parsed;
   try {
     parsed = parse_command_line(argc, argv, command_table());
-  } catch (const Error& error) {
+  } catch (const std::exception& exception) {
+    const auto* error = dynamic_cast<const Error*>(&exception);
+    const ErrorCode code = error == nullptr ? ErrorCode::internal : error->code();
     const bool json = std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--json"; });
     const Console console(terminal, json, false);
-    return failed(console, static_cast<int>(error.code()), error_code_name(error.code()), error.what());
+    return failed(console, static_cast<int>(code), error_code_name(code), exception.what());
   }
   if (parsed.entry == nullptr) {
     fmt::print("{}", parsed.text);

@@ -35,7 +35,7 @@ constexpr std::array kTable{
                  make_list_command},
     CommandEntry{"stats", CommandGroup::cache, "Show how full the cache and its layers are", "gdn-tune stats",
                  make_stats_command},
-    CommandEntry{"prune", CommandGroup::cache, "Drop rows that are old, failed, or of another toolchain",
+    CommandEntry{"prune", CommandGroup::cache, "Drop binaries that are old, failed, or of another toolchain",
                  "gdn-tune prune --older-than 90 --dry-run\n"
                  "gdn-tune prune --keep-mb 256 --failures\n"
                  "gdn-tune prune --other-toolchains",
@@ -52,7 +52,7 @@ constexpr std::array kTable{
                  make_merge_command},
     CommandEntry{"export", CommandGroup::cache, "Write tuning records as text, or a layer fit to be shipped",
                  "gdn-tune export tuning.jsonl\n"
-                 "gdn-tune export --layer shipped.db",
+                 "gdn-tune export --as-layer shipped.db",
                  make_export_command},
     CommandEntry{"import", CommandGroup::cache, "Read tuning records written by export", "gdn-tune import tuning.jsonl",
                  make_import_command},

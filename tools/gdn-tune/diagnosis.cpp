@@ -170,6 +170,7 @@ class Examination {
       }
       return;
     }
+    diagnosis_.code = ErrorCode::internal;  // until it has run
     try {
       run_kernel();
     } catch (const Error& error) {
@@ -190,12 +191,12 @@ class Examination {
     const auto workload = reference::make_workload(op.name(), op.complete({}), reference::Inputs::typical, 1);
     const autotune::CheckResult result = autotune::check(*plan, *workload);
     const std::chrono::duration<double, std::milli> elapsed = std::chrono::steady_clock::now() - started;
+    diagnosis_.code = result.passed() ? ErrorCode::ok : ErrorCode::mismatch;
     if (result.passed()) {
       add(Health::ok, "kernel",
           fmt::format("{} compiled, ran on {} and matches the reference ({:.0f} ms)", op.name(),
                       runtime.device().info().name, elapsed.count()));
     } else {
-      diagnosis_.code = ErrorCode::mismatch;
       add(Health::fail, "kernel",
           fmt::format("{} on {} misses the reference: {}", op.name(), runtime.device().info().name, result.text()),
           "'gdn-tune verify' shows where; please report it");

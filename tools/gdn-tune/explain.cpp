@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "autotune/tune_hook.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tools/gdn-tune/command.h"
@@ -84,6 +85,7 @@ class ExplainCommand : public Command {
     for (const std::string& note : selection.notes) console.note(note);
     require(!selection.problems.empty(), "no problem is left to explain");
     Runtime::Impl runtime(runtime_.options());
+    autotune::register_tune_hook(runtime);
     Result result;
     result.report["device"] = runtime.device().info().name;
     result.report["cache"] = runtime.cache().file().string();
@@ -99,6 +101,8 @@ class ExplainCommand : public Command {
       print(console, runtime, explanation);
       if (explanation.binary->status == cache::BinaryStatus::compile_failed) {
         result.exit_code = static_cast<int>(ErrorCode::compile_failed);
+      } else if (explanation.failure) {
+        result.exit_code = static_cast<int>(explanation.failure->code());
       }
     }
     return result;

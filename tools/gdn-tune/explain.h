@@ -25,11 +25,12 @@ struct Explanation {
   Footprint floor;
   std::vector<cache::TuningRecord> records;  // of the bucket, any device
   std::optional<LaunchCounters> counters;
-  std::string counters_note;  // where they were counted, or why there are none
+  std::optional<Error> failure;  // of the counted launch
+  std::string counters_note;     // where they were counted, or why there are none
 };
 
-// Compiles if it must and may. A refused source is an outcome: `binary` holds its log. Throws Error as make_plan
-// otherwise. Counts a launch if it moves at most `most_counted_bytes`.
+// Compiles if it must and may. A refused source is an outcome, and so is a launch that fails. Throws Error as
+// make_plan otherwise. Counts a launch if it moves at most `most_counted_bytes`.
 Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std::int64_t most_counted_bytes);
 
 }  // namespace gdnjit::tool

@@ -73,7 +73,9 @@ Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std
   const DeviceInfo& device = runtime.device().info();
   Explanation explanation;
   explanation.selected = &selected;
-  explanation.bucket = op.tuning_bucket(selected.problem);
+  // A plan tunes if it must; from here on the record is there.
+  if (runtime.options().policy == Policy::tune_on_miss) make_plan(runtime, op, selected.problem);
+  explanation.bucket = op.complete(op.tuning_bucket(selected.problem));
   explanation.records = runtime.cache().find_tuning(op.name(), fields_text(explanation.bucket), "");
   const TileChoice choice =
       choose_tiles(runtime.cache(), device, op, selected.problem, runtime.options().policy != Policy::heuristic);
@@ -87,7 +89,12 @@ Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std
   }
   find_binary(runtime, explanation);
   if (explanation.binary->status == cache::BinaryStatus::ready) {
-    count(runtime, most_counted_bytes, explanation);
+    try {
+      count(runtime, most_counted_bytes, explanation);
+    } catch (const Error& error) {
+      explanation.failure = error;
+      explanation.counters_note = fmt::format("not counted: {}", error.what());
+    }
   } else {
     explanation.counters_note = "not counted: the compile failed";
   }

@@ -14,7 +14,7 @@ class ExportCommand : public Command {
   void declare(Arguments& arguments) override {
     arguments.positional("OUTPUT", outputs_, 1, 1, "The file to write");
     arguments.group("Form");
-    arguments.flag("layer", layer_, "A whole cache file for read-only use, with its SHA-256, instead of text");
+    arguments.flag("as-layer", layer_, "A whole cache file for read-only use, with its SHA-256, instead of text");
     cache_.declare(arguments);
   }
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cctype>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "runtime/support/check.h"
 #include "runtime/support/text.h"
@@ -182,10 +182,13 @@ void ModelTable::add(std::string_view text, std::string_view origin) {
 }
 
 void ModelTable::add_file(const std::filesystem::path& file) {
+  std::ostringstream text;
   std::ifstream stream(file, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad()) fail(ErrorCode::io, "reading models from {}: cannot be read", file.string());
-  add(text, file.string());
+  text << stream.rdbuf();  // fails, without throwing, for a folder
+  if (!stream.is_open() || stream.bad() || text.fail()) {
+    fail(ErrorCode::io, "reading models from {}: cannot be read", file.string());
+  }
+  add(text.str(), file.string());
 }
 
 const Model& ModelTable::find(std::string_view name) const {

@@ -1,4 +1,4 @@
-// gdn-tune prune: drops rows by age, size, toolchain or failure.
+// gdn-tune prune: drops binaries by age, size, toolchain or failure. Tuning records are small and dear: they stay.
 #include <fmt/format.h>
 
 #include "cache/kernel_cache.h"
@@ -20,7 +20,7 @@ class PruneCommand : public Command {
   void declare(Arguments& arguments) override {
     arguments.group("What to drop (one at the least)");
     arguments.option("keep-mb", keep_mb_, 0, "Least recently used binaries beyond N MB");
-    arguments.option("older-than", older_than_days_, 0, "Rows not used for N days");
+    arguments.option("older-than", older_than_days_, 0, "Binaries not used for N days");
     arguments.flag("failures", rule_.failures, "Stored failures, so that they are tried again");
     arguments.flag("other-toolchains", other_toolchains_, "Binaries of other toolchains than this machine's NVRTC");
     arguments.option("keep-toolchain", rule_.toolchain_not, "NAME", "Binaries of other toolchains than this one");

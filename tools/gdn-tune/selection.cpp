@@ -25,6 +25,7 @@ struct Base {
   const Operator* op = nullptr;
   FieldMap fields;
   std::string origin;
+  std::vector<std::string> named;  // fields worth showing whatever their values
 };
 
 void add_unique(std::vector<std::string>& list, const std::string& item) {
@@ -101,7 +102,8 @@ void add_model(const Model& model, const SelectionArguments& arguments, std::spa
         continue;
       }
       try {
-        bases.push_back({op, split_fields(model, *model_op, tp), fmt::format("{} tp={}", model.name, tp)});
+        bases.push_back(
+            {op, split_fields(model, *model_op, tp), fmt::format("{} tp={}", model.name, tp), model_op->divided_by_tp});
       } catch (const Error& error) {
         // One split for every model cannot fit them all; for a model asked for by name it is the user's error.
         if (!arguments.all_models) throw;
@@ -115,19 +117,20 @@ void add_model(const Model& model, const SelectionArguments& arguments, std::spa
 void add_problem(const std::string& text, const SelectionArguments& arguments,
                  std::span<const Operator* const> operators, std::vector<Base>& bases) {
   const std::size_t begin = text.find_first_not_of(' ');
-  const std::string trimmed = begin == std::string::npos ? "" : text.substr(begin);
-  const std::string first = split(trimmed, ' ').front();
+  std::string fields_part = begin == std::string::npos ? "" : text.substr(begin);
+  const std::string first = split(fields_part, ' ').front();
   const std::string origin = fmt::format("--problem \"{}\"", text);
-  if (!first.empty() && first.find('=') == std::string::npos) {
-    bases.push_back({&require_operator(operators, first), parse_fields(trimmed.substr(first.size())), origin});
-    return;
-  }
   std::vector<std::string> names = arguments.operators;
+  if (!first.empty() && first.find('=') == std::string::npos) {
+    names = {first};
+    fields_part = fields_part.substr(first.size());
+  }
   if (names.empty() && operators.size() == 1) names.emplace_back(operators.front()->name());
   require(!names.empty(), "{}: name the operator with --op", origin);
-  for (const std::string& name : names) {
-    bases.push_back({&require_operator(operators, name), parse_fields(trimmed), origin});
-  }
+  const FieldMap fields = parse_fields(fields_part);
+  std::vector<std::string> named;
+  for (const auto& [name, value] : fields) named.push_back(name);
+  for (const std::string& name : names) bases.push_back({&require_operator(operators, name), fields, origin, named});
 }
 
 // One JSON object a line with "operator" and "problem", as policy `strict` writes them.
@@ -145,7 +148,7 @@ void add_misses(const std::filesystem::path& file, std::span<const Operator* con
               "{}: expected a JSON object with the texts \"operator\" and \"problem\"", origin);
       return miss[member].get<std::string>();
     };
-    bases.push_back({&require_operator(operators, text_of("operator")), parse_fields(text_of("problem")), origin});
+    bases.push_back({&require_operator(operators, text_of("operator")), parse_fields(text_of("problem")), origin, {}});
   }
   if (stream.bad()) fail(ErrorCode::io, "reading misses from {}: cannot be read", file.string());
 }
@@ -192,7 +195,8 @@ std::vector<Base> bases_of(const SelectionArguments& arguments, std::span<const 
   const bool from_elsewhere =
       arguments.all_models || !arguments.models.empty() || !arguments.problems.empty() || !arguments.misses.empty();
   if (!from_elsewhere) {
-    for (const std::string& name : arguments.operators) bases.push_back({&require_operator(operators, name), {}, ""});
+    for (const std::string& name : arguments.operators)
+      bases.push_back({&require_operator(operators, name), {}, "", {}});
   }
   require(!bases.empty() || from_elsewhere,
           "no problem given: use --model NAME ('gdn-tune models' lists them), --problem \"H=16 HV=32\" or "
@@ -227,6 +231,7 @@ Selection select_problems(const SelectionArguments& arguments, std::span<const O
   }
   std::map<std::string, std::size_t> seen;
   for (const Base& base : bases) {
+    for (const std::string& name : base.named) add_unique(selection.named_fields, name);
     each_combination(base.fields, choices, [&](const FieldMap& fields) {
       FieldMap problem = complete(base, fields);
       const auto [place, fresh] =

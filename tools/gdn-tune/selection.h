@@ -37,7 +37,7 @@ struct SelectedProblem {
 struct Selection {
   std::vector<SelectedProblem> problems;  // each once, in the order asked for
   std::vector<std::string> notes;         // what was left out and why
-  std::vector<std::string> named_fields;  // the fields that the user varied, in order of appearance: worth showing
+  std::vector<std::string> named_fields;  // fields to show whatever their values: varied, given, or split
 };
 
 // The cross product of models x splits x operators x --set x --batch; --problem and --op alone stand in for a model.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "autotune/tuner.h"
 #include "codegen/registry.h"
@@ -30,8 +31,39 @@ void parse_shard(const std::string& text, autotune::TunerOptions& options) {
           "--shard {}: expected INDEX/COUNT with INDEX from 0 to COUNT-1, such as 3/16", text);
 }
 
-bool usable(const TuneOutcome& outcome) {
-  return outcome.best.status == cache::TuningStatus::ok && !outcome.best.tiles.empty();
+// A problem as the user posed it, with the outcome of the bucket it belongs to.
+struct Tuned {
+  const SelectedProblem* selected = nullptr;
+  TuneOutcome outcome;
+
+  // False: no candidate was right.
+  bool usable() const { return outcome.best.chosen && outcome.best.status == cache::TuningStatus::ok; }
+};
+
+// The exit code for a problem whose default tiles ended so, when no other candidate did better.
+ErrorCode code_of(cache::TuningStatus status) {
+  switch (status) {
+    case cache::TuningStatus::crashed:
+    case cache::TuningStatus::hung: return ErrorCode::device_failed;
+    case cache::TuningStatus::rejected: return ErrorCode::compile_failed;
+    case cache::TuningStatus::ok:
+    case cache::TuningStatus::wrong: break;
+  }
+  return ErrorCode::mismatch;
+}
+
+// Outcomes come in the order of the problems, without those of other shards and those cut short.
+std::vector<Tuned> pair_up(const Selection& selection, std::vector<TuneOutcome> outcomes) {
+  std::vector<Tuned> tuned;
+  auto outcome = outcomes.begin();
+  for (const SelectedProblem& selected : selection.problems) {
+    if (outcome == outcomes.end()) break;
+    const Operator& op = *selected.op;
+    if (outcome->op != &op || outcome->problem != op.complete(op.tuning_bucket(selected.problem))) continue;
+    tuned.push_back({&selected, std::move(*outcome++)});
+  }
+  GDNJIT_CHECK(outcome == outcomes.end(), "{} outcomes belong to no problem", outcomes.end() - outcome);
+  return tuned;
 }
 
 class TuneCommand : public Command {
@@ -42,7 +74,7 @@ class TuneCommand : public Command {
     arguments.flag("force", tuner_.force, "Tune again what is already recorded");
     arguments.option("deployment", tuner_.deployment, "KIND", "How kernels are launched: graph (default) or stream");
     arguments.option("margin", margin_percent_, "Percent by which the default must be beaten (default 3)");
-    arguments.option("rounds", tuner_.rounds, 1, "Interleaved timing rounds (default 9)");
+    arguments.option("rounds", tuner_.rounds, 3, "Interleaved timing rounds (default 9)");
     arguments.option("timeout-ms", tuner_.worker_timeout_ms, 1, "For one candidate (default 60000)");
     arguments.flag("warm-l2", warm_l2_, "Time with inputs in the L2 (default: rotated past it)");
     arguments.option("shard", shard_, "I/N", "Only part I of N, counted from 0; 'merge' joins the parts");
@@ -64,14 +96,17 @@ class TuneCommand : public Command {
     std::vector<autotune::TuneRequest> requests;
     for (const SelectedProblem& selected : selection.problems) requests.push_back({selected.op, selected.problem});
     const auto progress = console.progress("tuning");
-    const std::vector<TuneOutcome> outcomes = autotune::tune(
+    std::vector<TuneOutcome> outcomes = autotune::tune(
         runtime, requests, tuner_,
-        [&](const autotune::TuneProgress& at) { progress->update(at.done, at.total, at.current, at.eta_s); },
+        [&](const autotune::TuneProgress& at) {
+          progress->update(at.done, at.total, at.current, at.done == 0 ? std::nullopt : std::optional(at.eta_s));
+        },
         interrupted);
     progress->clear();
+    const std::vector<Tuned> tuned = pair_up(selection, std::move(outcomes));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - started;
-    console.print(table_of(outcomes, selection));
-    return conclude(console, runtime, selection, outcomes, elapsed.count());
+    console.print(table_of(tuned, fields_worth_showing(selection)));
+    return conclude(console, runtime, tuned, fields_worth_showing(selection), elapsed.count());
   }
 
  private:
@@ -85,16 +120,7 @@ class TuneCommand : public Command {
     parse_shard(shard_, tuner_);
   }
 
-  // The origin of an outcome's problem: outcomes are a subsequence of the selection.
-  static const SelectedProblem* selected_of(const Selection& selection, const TuneOutcome& outcome) {
-    for (const SelectedProblem& selected : selection.problems) {
-      if (selected.op == outcome.op && selected.problem == outcome.problem) return &selected;
-    }
-    return nullptr;
-  }
-
-  static Table table_of(const std::vector<TuneOutcome>& outcomes, const Selection& selection) {
-    const std::vector<std::string> shown = fields_worth_showing(selection);
+  static Table table_of(const std::vector<Tuned>& all, const std::vector<std::string>& shown) {
     Table table({{"model", Table::Align::left, true},
                  {"problem", Table::Align::left, true},
                  {"best tiles", Table::Align::left, true},
@@ -104,77 +130,78 @@ class TuneCommand : public Command {
                  {"error", Table::Align::right},
                  {"binary", Table::Align::right},
                  {"from"}});
-    for (const TuneOutcome& outcome : outcomes) {
-      const SelectedProblem* selected = selected_of(selection, outcome);
-      const std::string origin = selected == nullptr ? "" : origin_text(*selected);
-      const std::string problem = short_problem(outcome.problem, shown);
-      if (!usable(outcome)) {
+    for (const Tuned& tuned : all) {
+      const std::string origin = origin_text(*tuned.selected);
+      const std::string problem = short_problem(tuned.selected->problem, shown);
+      if (!tuned.usable()) {
         table.add_row({origin, problem, {"no candidate passed", Style::bad}, "", "", "", "", "", ""});
         continue;
       }
-      const bool won = !outcome.best.is_default;
+      const cache::TuningRecord& best = tuned.outcome.best;
       table.add_row({origin,
                      problem,
-                     outcome.best.tiles + (won ? "" : " (default)"),
-                     microseconds_text(outcome.best.time_us),
-                     std::string(basis_text(outcome.best.basis)),
-                     {ratio_text(outcome.gain()), won ? Style::good : Style::plain},
-                     error_text(outcome.best.error),
-                     bytes_text(outcome.binary_bytes),
-                     outcome.cached ? "cache" : "tuned"});
+                     best.tiles + (best.is_default ? " (default)" : ""),
+                     microseconds_text(best.time_us),
+                     std::string(basis_text(best.basis)),
+                     {ratio_text(tuned.outcome.gain()), best.is_default ? Style::plain : Style::good},
+                     error_text(best.error),
+                     bytes_text(tuned.outcome.binary_bytes),
+                     tuned.outcome.cached ? "cache" : "tuned"});
     }
     return table;
   }
 
-  static Json json_of_outcome(const TuneOutcome& outcome, const SelectedProblem* selected) {
+  static Json json_of_tuned(const Tuned& tuned) {
+    const TuneOutcome& outcome = tuned.outcome;
     Json candidates = Json::array();
     for (const cache::TuningRecord& record : outcome.candidates) candidates.push_back(json_of(record));
     Json json = {{"operator", outcome.op->name()},
-                 {"origins", selected == nullptr ? std::vector<std::string>{} : selected->origins},
-                 {"problem", json_of(outcome.problem)},
-                 {"usable", usable(outcome)},
+                 {"origins", tuned.selected->origins},
+                 {"problem", json_of(tuned.selected->problem)},
+                 {"bucket", json_of(outcome.problem)},
+                 {"usable", tuned.usable()},
                  {"cached", outcome.cached},
                  {"binary_bytes", outcome.binary_bytes},
                  {"best", json_of(outcome.best)},
                  {"default", json_of(outcome.default_record)},
                  {"candidates", candidates}};
-    if (usable(outcome)) json["gain"] = outcome.gain();
+    if (tuned.usable()) json["gain"] = outcome.gain();
     return json;
   }
 
-  static Result conclude(const Console& console, const Runtime::Impl& runtime, const Selection& selection,
-                         const std::vector<TuneOutcome>& outcomes, double elapsed_s) {
+  static Result conclude(const Console& console, const Runtime::Impl& runtime, const std::vector<Tuned>& all,
+                         const std::vector<std::string>& shown, double elapsed_s) {
     Result result;
-    std::size_t tuned = 0, cached = 0, failed = 0, better = 0;
-    double gains = 0;  // sum of logarithms
+    std::size_t fresh = 0, cached = 0, failed = 0, better = 0;
+    double log_gains = 0;
     result.report["device"] = runtime.device().info().name;
     result.report["cache"] = runtime.cache().file().string();
     result.report["outcomes"] = Json::array();
-    for (const TuneOutcome& outcome : outcomes) {
-      result.report["outcomes"].push_back(json_of_outcome(outcome, selected_of(selection, outcome)));
-      if (!usable(outcome)) {
+    for (const Tuned& tuned : all) {
+      result.report["outcomes"].push_back(json_of_tuned(tuned));
+      if (!tuned.usable()) {
         ++failed;
-        console.error(fmt::format("{} {}: no candidate passed: {}", outcome.op->name(), fields_text(outcome.problem),
-                                  outcome.best.reason.empty() ? "see --json for the reasons" : outcome.best.reason));
+        console.error(fmt::format("{} {}: no candidate passed; the default: {}", tuned.outcome.op->name(),
+                                  short_problem(tuned.selected->problem, shown), tuned.outcome.best.reason));
+        result.exit_code = static_cast<int>(code_of(tuned.outcome.best.status));
         continue;
       }
-      ++(outcome.cached ? cached : tuned);
-      better += outcome.best.is_default ? 0 : 1;
-      gains += std::log(outcome.gain());
+      ++(tuned.outcome.cached ? cached : fresh);
+      better += tuned.outcome.best.is_default ? 0 : 1;
+      log_gains += std::log(tuned.outcome.gain());
     }
-    const std::size_t good = tuned + cached;
-    const double mean_gain = good == 0 ? 1 : std::exp(gains / static_cast<double>(good));
-    result.report["tuned"] = tuned;
+    const std::size_t good = fresh + cached;
+    const double mean_gain = good == 0 ? 1 : std::exp(log_gains / static_cast<double>(good));
+    result.report["tuned"] = fresh;
     result.report["cached"] = cached;
     result.report["failed"] = failed;
     result.report["mean_gain"] = mean_gain;
     result.report["seconds"] = elapsed_s;
     console.print(
         fmt::format("\n{} on {} in {}: {} tuned, {} from the cache, {} failed. {} better than the default, "
-                    "{} on the mean. Cache: {}\n",
-                    plural(outcomes.size(), "problem"), runtime.device().info().name, duration_text(elapsed_s), tuned,
+                    "by {} on the mean of all. Cache: {}\n",
+                    plural(all.size(), "problem"), runtime.device().info().name, duration_text(elapsed_s), fresh,
                     cached, failed, better, ratio_text(mean_gain), runtime.cache().file().string()));
-    if (failed > 0) result.exit_code = static_cast<int>(ErrorCode::mismatch);
     if (interrupted()) {
       console.note("stopped; what was finished is stored, and the same command goes on from there");
       result.exit_code = kInterruptedExitCode;

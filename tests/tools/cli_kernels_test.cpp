@@ -1,0 +1,222 @@
+// The main job, end to end on the emulator.
+#include <doctest/doctest.h>
+
+#include <fstream>
+#include <set>
+
+#include "codegen/templates.h"
+#include "tests/tools/messages.h"
+#include "tests/tools/tool_process.h"
+
+namespace gdnjit::tool {
+namespace {
+
+const Words kTune{"tune", "--model", "qwen3-next-80b", "--tp", "4", "--op", "gdn.step", "--batch", "1"};
+const Words kProblem{"--model", "qwen3-next-80b", "--tp", "4"};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+// The template `name` below `folder`, with one text replaced: how a kernel developer would try things.
+void write_template(const std::filesystem::path& folder, const std::string& name, const std::string& from,
+                    const std::string& to) {
+  const TemplateFile* file = TemplateSet::embedded().find(name);
+  REQUIRE(file != nullptr);
+  std::string text = file->text;
+  const std::size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, from.size(), to);
+  std::filesystem::create_directories((folder / name).parent_path());
+  std::ofstream(folder / name) << text;
+}
+
+}  // namespace
+
+TEST_CASE("tuning prints a table and a sentence, and a second run finds everything cached within a second") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Ran first = tool(kTune);
+  INFO(first.out << first.error);
+  REQUIRE(first.exit_code == 0);
+  for (const char* expected : {"best tiles", "modelled", "qwen3-next-80b tp=4", "H=4 HV=8", "KB", "tuned"}) {
+    CHECK(contains(first.out, expected));
+  }
+  CHECK(contains(first.out, "1 problem on emulator of sm_90a"));
+  CHECK_FALSE(contains(first.out, "\x1b"));
+  CHECK(first.error.empty());
+
+  const Ran second = tool(with(kTune, {"--json"}));
+  REQUIRE(second.exit_code == 0);
+  const auto report = second.json();
+  REQUIRE(report.is_object());
+  CHECK(report["cached"] == 1);
+  CHECK(report["tuned"] == 0);
+  CHECK(second.seconds < 1.0);
+  const auto& outcome = report["outcomes"][0];
+  CHECK(outcome["best"]["chosen"] == true);
+  CHECK(outcome["best"]["basis"] == "modelled");
+  CHECK(outcome["best"]["error"].get<double>() < 3e-3);
+  CHECK(outcome["binary_bytes"].get<int>() > 1000);
+  CHECK(outcome["gain"].get<double>() >= 1.0);
+  CHECK(outcome["candidates"].size() > 1);
+  CHECK(outcome["problem"]["HV"] == "8");
+
+  SUBCASE("explain then names the tuning record") {
+    const auto explained = tool(with(with({"explain"}, kProblem), {"--json"})).json();
+    REQUIRE(explained.is_object());
+    const auto& problem = explained["problems"][0];
+    CHECK(problem["tiles_from"] == "exact");
+    CHECK(problem["compiled"] == false);
+    CHECK(problem["key"] == outcome["best"]["key"]);
+    CHECK(problem["records"].size() == outcome["candidates"].size());
+  }
+  SUBCASE("heuristic policy ignores it") {
+    const auto explained = tool(with(with({"explain"}, kProblem), {"--json", "--policy", "heuristic"})).json();
+    CHECK(explained["problems"][0]["tiles_from"] == "heuristic");
+  }
+  SUBCASE("force tunes again") {
+    const auto forced = tool(with(kTune, {"--json", "--force"})).json();
+    CHECK(forced["tuned"] == 1);
+  }
+  SUBCASE("a shard without problems does nothing") {
+    const auto shard = tool(with(kTune, {"--json", "--shard", "1/2"})).json();
+    CHECK(shard["outcomes"].empty());
+  }
+}
+
+TEST_CASE("verify passes, and its JSON has every tensor of every check") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words words = with(with({"verify"}, kProblem), {"--set", "state=f32,bf16", "--set", "state_layout=kv,vk"});
+  const Ran table = tool(words);
+  INFO(table.out << table.error);
+  REQUIRE(table.exit_code == 0);
+  CHECK(contains(table.out, "8 of 8 checks of 4 problems passed"));
+  CHECK(contains(table.out, "tolerance"));
+  const auto report = tool(with(words, {"--json", "--inputs", "brutal"})).json();
+  REQUIRE(report.is_object());
+  CHECK(report["passed"] == 4);
+  CHECK(report["failed"] == 0);
+  for (const auto& check : report["checks"]) {
+    CHECK(check["inputs"] == "brutal");
+    CHECK(check["passed"] == true);
+    CHECK(check["outputs"].size() == 2);
+    for (const auto& output : check["outputs"])
+      CHECK(output["rms_ratio"].get<double>() <= output["tolerance"].get<double>());
+  }
+}
+
+TEST_CASE("verify exits with 11 and names the tensors when a kernel is wrong") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  write_template(folder.path(), "device/math.cuh", "sigmoid(float x) { return ", "sigmoid(float x) { return 1.5f * ");
+  const Words words = with(with({"verify"}, kProblem), {"--inputs", "typical", "--templates", folder.path().string()});
+  const Ran wrong = tool(words);
+  INFO(wrong.out << wrong.error);
+  CHECK(wrong.exit_code == 11);
+  CHECK(contains(wrong.out, "fail"));
+  CHECK(contains(wrong.out, "0 of 1 check of 1 problem passed"));
+  const auto report = tool(with(words, {"--json"})).json();
+  CHECK(report["failed"] == 1);
+  CHECK(report["checks"][0]["passed"] == false);
+  // The wrong binary has a key of its own: the right templates are not served by it.
+  CHECK(tool(with(with({"verify"}, kProblem), {"--inputs", "typical"})).exit_code == 0);
+}
+
+TEST_CASE("a kernel that does not compile is a code 5, and explain shows the compiler's log") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  write_template(folder.path(), "device/math.cuh", "#pragma once", "#pragma once\n#error broken on purpose");
+  const Words templates{"--templates", folder.path().string()};
+  const Ran compiled = tool(with(with({"compile"}, kProblem), templates));
+  CHECK(compiled.exit_code == 5);
+  CHECK(contains(compiled.out, "compile_failed"));
+  CHECK(contains(compiled.error, "broken on purpose"));
+  const Ran explained = tool(with(with({"explain"}, kProblem), templates));
+  CHECK(explained.exit_code == 5);
+  CHECK(contains(explained.out, "refused by nvrtc"));
+  CHECK(contains(explained.out, "broken on purpose"));
+  CHECK(tool(with(with({"verify"}, kProblem), templates)).exit_code == 5);
+  const auto failed = tool({"list", "--failed", "--json"}).json();
+  CHECK(failed["binaries"].size() == 1);
+  CHECK(contains(failed["binaries"][0]["log"].get<std::string>(), "broken on purpose"));
+  CHECK(tool({"prune", "--failures", "--json"}).json()["rows"] == 1);
+  CHECK(tool({"list", "--failed", "--json"}).json()["binaries"].empty());
+}
+
+TEST_CASE("explain shows signature, key, tiles, ptxas figures and counters") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Ran text = tool(with({"explain"}, kProblem));
+  INFO(text.out << text.error);
+  REQUIRE(text.exit_code == 0);
+  for (const char* expected :
+       {"signature", "key", "registers", "sectors of 32 bytes", "gdn/step.cuh", "no tuning record"}) {
+    CHECK(contains(text.out, expected));
+  }
+  const auto report = tool(with(with({"explain"}, kProblem), {"--json"})).json();
+  REQUIRE(report.is_object());
+  const auto& problem = report["problems"][0];
+  CHECK(problem["key"].get<std::string>().size() == 32);
+  CHECK(problem["tiles_from"] == "heuristic");
+  CHECK(problem["binary"]["registers"].get<int>() > 0);
+  CHECK(problem["binary"]["spill_store_bytes"] == 0);
+  CHECK(contains(problem["source"].get<std::string>(), "#include"));
+  // The state is read once and written once: K = V = 128, 8 heads, fp32.
+  const double state_bytes = 8 * 128 * 128 * 4;
+  CHECK(problem["counters"]["sectors_read"].get<double>() * 32 >= state_bytes);
+  CHECK(problem["counters"]["sectors_read"].get<double>() * 32 <= 1.05 * problem["least"]["bytes_read"].get<double>());
+  CHECK(problem["counters"]["sectors_written"].get<double>() * 32 <=
+        1.02 * problem["least"]["bytes_written"].get<double>());
+}
+
+TEST_CASE("compile fills the cache for architectures that are not here, once") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words words = with(with({"compile"}, kProblem), {"--arch", "sm_80,sm_100,sm120", "--json"});
+  const auto first = tool(words).json();
+  REQUIRE(first.is_object());
+  CHECK(first["compiled"] == 3);
+  std::set<std::string> archs;
+  for (const auto& kernel : first["kernels"]) archs.insert(kernel["binary"]["arch"].get<std::string>());
+  CHECK(archs == std::set<std::string>{"sm_80", "sm_100", "sm_120"});
+  const auto second = tool(words).json();
+  CHECK(second["compiled"] == 0);
+  CHECK(second["cached"] == 3);
+  // What was compiled serves a machine that may not compile.
+  const Ran strict = tool(with(with({"explain"}, kProblem), {"--arch", "sm_80", "--policy", "strict"}));
+  CHECK(strict.exit_code == 0);
+}
+
+TEST_CASE("a strict miss is noted, and compiling from the note mends it") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words strict = with(with({"explain"}, kProblem), {"--policy", "strict"});
+  const Ran miss = tool(strict);
+  CHECK(miss.exit_code == 9);
+  CHECK(contains(miss.error, "misses.jsonl"));
+  const std::string misses = (tool.cache() / "misses.jsonl").string();
+  const Ran compiled = tool({"compile", "--from-misses", misses});
+  INFO(compiled.out << compiled.error);
+  REQUIRE(compiled.exit_code == 0);
+  CHECK(contains(compiled.out, "1 kernel compiled"));
+  CHECK(tool(strict).exit_code == 0);
+}
+
+TEST_CASE("models can come from a user's file") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const std::string file = (folder / "mine.json").string();
+  std::ofstream(file) << R"({"models": [{"name": "mine", "base": "qwen3.5-27b", "tp": [1, 16]}]})";
+  const auto models = tool({"models", "--models", file, "--model", "mine", "--json"}).json();
+  REQUIRE(models.is_object());
+  CHECK(models["models"][0]["operators"]["gdn.step"]["fields"]["HV"] == "48");
+  const Ran verified = tool({"verify", "--models", file, "--model", "mine", "--tp", "16", "--inputs", "typical"});
+  INFO(verified.out << verified.error);
+  CHECK(verified.exit_code == 0);
+  CHECK(contains(verified.out, "H=1 HV=3"));
+}
+
+}  // namespace gdnjit::tool
