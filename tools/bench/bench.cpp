@@ -13,6 +13,7 @@ int main(int argc, char** argv) {
       return gdnjit::bench::run_cold_process(argv[2], argv[3]);
     benchmark::Initialize(&argc, argv);
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
+    gdnjit::bench::register_decode_benchmarks();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

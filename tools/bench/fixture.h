@@ -45,6 +45,9 @@ class StepTensors {
   gdn::StepArgs args_;
 };
 
+// Benchmarks that need a GPU; without one they are left out and the reason is printed.
+void register_decode_benchmarks();
+
 // A benchmark of a fresh process calls the program again with this argument and a folder; see cold_process.cpp.
 inline constexpr char kColdProcessArgument[] = "--cold-process";
 int run_cold_process(const std::filesystem::path& cache_directory, const std::string& device);
