@@ -99,7 +99,8 @@ void add_folders(std::initializer_list<const char*> variables, std::vector<Path>
   }
 }
 
-// The folder that `name` holds, or `below_home`, by the XDG base directory rules; then gdnjit. A relative one is ignored.
+// gdnjit below the folder that `name` holds, or below `below_home`: the XDG base directory rules, which ignore a
+// relative path.
 Path user_folder(const char* name, const char* below_home) {
   if (const auto xdg = variable(name); xdg && Path(*xdg).is_absolute()) return Path(*xdg) / "gdnjit";
   if (const auto home = variable("HOME"); home && Path(*home).is_absolute()) return Path(*home) / below_home / "gdnjit";

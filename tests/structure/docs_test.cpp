@@ -106,7 +106,7 @@ TEST_CASE("every room has a README") {
   const std::vector<SourceFile> files = project_files();
   std::vector<std::string> missing;
   for (const char* room : {"autotune", "cache", "codegen", "runtime", "runtime/cuda", "runtime/emulator", "templates",
-                           "tests", "tests/reference", "tools/bench", "tools/gdn-tune"}) {
+                           "tests", "tests/reference", "tools", "tools/bench"}) {
     const std::string path = fmt::format("{}/README.md", room);
     const bool found = std::any_of(files.begin(), files.end(),
                                    [&](const SourceFile& file) { return file.path == path && file.lines.size() >= 5; });
