@@ -68,11 +68,19 @@ struct Step {
     bool writes_state;
   };
 
-  // Sums over K of one lane's columns.
+  // Sums over K, of q and k as they came: the norms' factors are applied to the results, so that the sums need not
+  // wait for them.
   struct Sums {
-    float state_k[kValues];  // S^T k
+    float state_k[kValues];  // S^T k, for the lane's columns
     float state_q[kValues];  // S^T q
     float q_k;               // q.k
+    float q_q, k_k;          // squares, for the norms
+  };
+
+  // What turns sums over raw q and k into those over qs and kn.
+  struct Factors {
+    float q;  // of l2norm, times scale
+    float k;
   };
 
   // ---- indices -----------------------------------------------------------------------------------------------
@@ -186,17 +194,10 @@ struct Step {
     load_keys(p.k, at.b * p.k_batch + at.h * p.k_head, at, pass, keys.k);
   }
 
-  // ---- phase 3: norm, gate, beta -----------------------------------------------------------------------------
+  // ---- phase 3: norms, gate, beta -----------------------------------------------------------------------------
 
   static __device__ __forceinline__ float sum_over_keys(float value) {
     return device::sum_over_lanes < c.lanes_k, kIsVk ? 1 : c.lanes_v() > (value);
-  }
-
-  static __device__ __forceinline__ float sum_of_squares(const float (&values)[kKeys]) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int i = 0; i < kKeys; ++i) sum = fmaf(values[i], values[i], sum);
-    return sum;
   }
 
   // The factor that turns x into l2norm(x), from the sum of its squares.
@@ -212,15 +213,8 @@ struct Step {
     }
   }
 
-  // qn = l2norm(q) * scale, kn = l2norm(k), from the finished sums of squares.
-  static __device__ __forceinline__ void normalise(Keys& keys, float q_squares, float k_squares) {
-    const float q_factor = norm_factor(q_squares) * c.scale;
-    const float k_factor = norm_factor(k_squares);
-#pragma unroll
-    for (int i = 0; i < kKeys; ++i) {
-      keys.q[i] *= q_factor;
-      if constexpr (c.norm != Norm::none) keys.k[i] *= k_factor;
-    }
+  static __device__ __forceinline__ Factors norm_factors(const Sums& sums) {
+    return {norm_factor(sums.q_q) * c.scale, norm_factor(sums.k_k)};
   }
 
   // alpha from the gate's input x; `decay_rate` is exp(A_log), `bias` dt_bias (only where the gate has them).
@@ -294,7 +288,13 @@ struct Step {
 
   static __device__ __forceinline__ void accumulate(const Tile& tile, const Keys& keys, Sums& sums) {
 #pragma unroll
-    for (int i = 0; i < kKeys; ++i) sums.q_k = fmaf(keys.q[i], keys.k[i], sums.q_k);
+    for (int i = 0; i < kKeys; ++i) {
+      sums.q_k = fmaf(keys.q[i], keys.k[i], sums.q_k);
+      if constexpr (c.norm != Norm::none) {
+        sums.q_q = fmaf(keys.q[i], keys.q[i], sums.q_q);
+        sums.k_k = fmaf(keys.k[i], keys.k[i], sums.k_k);
+      }
+    }
 #pragma unroll
     for (int row = 0; row < kTileRows; ++row) {
 #pragma unroll
@@ -315,6 +315,10 @@ struct Step {
 
   static __device__ __forceinline__ void finish_sums(Sums& sums) {
     sums.q_k = sum_over_keys(sums.q_k);
+    if constexpr (c.norm != Norm::none) {
+      sums.q_q = sum_over_keys(sums.q_q);
+      sums.k_k = sum_over_keys(sums.k_k);
+    }
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
       sums.state_k[n] = sum_over_keys(sums.state_k[n]);
@@ -324,9 +328,12 @@ struct Step {
 
   // ---- phase 5: delta and output -------------------------------------------------------------------------------
 
-  // d = beta (v - alpha S^T k), and o = alpha S^T q + (q.k) d into memory.
+  // d = beta (v - alpha S^T kn), and o = alpha S^T qs + (qs.kn) d into memory. Leaves d times k's factor in `delta`,
+  // which is what the update multiplies raw k with.
   static __device__ __forceinline__ void emit(const StepParams& p, const Place& at, const Sums& sums, float alpha,
                                               float beta, float (&delta)[kValues]) {
+    const Factors factors = norm_factors(sums);
+    const float q_k = sums.q_k * factors.q;
     const void* v_start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at) + at.first_value);
     float output[kValues];
 #pragma unroll
@@ -334,9 +341,9 @@ struct Step {
       delta[n] = 0.0f;
       if (value_inside(at, n)) {
         const float v = device::load_scalar<c.io_dtype>(v_start, value_distance(n));
-        delta[n] = beta * (v - alpha * sums.state_k[n]);
+        delta[n] = factors.k * (beta * (v - alpha * factors.k * sums.state_k[n]));
       }
-      output[n] = fmaf(sums.q_k, delta[n], alpha * sums.state_q[n]);
+      output[n] = fmaf(q_k, delta[n], alpha * factors.q * sums.state_q[n]);
     }
     store_output(p, at, output);
   }
@@ -357,7 +364,7 @@ struct Step {
 
   // ---- phase 6: update -------------------------------------------------------------------------------------------
 
-  // S = alpha S + k d^T, rounded once, into memory.
+  // S = alpha S + kn d^T, rounded once, into memory; `delta` holds d times the factor from k to kn.
   static __device__ __forceinline__ void update(const Place& at, int pass, const Tile& tile, const Keys& keys,
                                                 float alpha, const float (&delta)[kValues]) {
     if (kPool && !at.writes_state) return;
@@ -394,11 +401,6 @@ struct Step {
     const float alpha = head_alpha(p, at);
     const float beta = write_strength(p, at);
     load_channel_decay(p, at, 0, keys);
-    if constexpr (c.norm != Norm::none) {
-      normalise(keys, sum_over_keys(sum_of_squares(keys.q)), sum_over_keys(sum_of_squares(keys.k)));
-    } else {
-      normalise(keys, 0.0f, 0.0f);
-    }
 
     Sums sums = {};
     accumulate(tile, keys, sums);
@@ -408,32 +410,18 @@ struct Step {
     update(at, 0, tile, keys, alpha, delta);
   }
 
-  // Passes of block_k keys: norms, sums, update.
+  // Passes of block_k keys: sums, then update.
   static __device__ __forceinline__ void run_two_walks(const StepParams& p, const Place& at) {
-    float q_squares = 0.0f;
-    float k_squares = 0.0f;
-    Keys keys;
-    if constexpr (c.norm != Norm::none) {
-#pragma unroll 1
-      for (int pass = 0; pass < c.passes(); ++pass) {
-        load_qk(p, at, pass, keys);
-        q_squares += sum_of_squares(keys.q);
-        k_squares += sum_of_squares(keys.k);
-      }
-      q_squares = sum_over_keys(q_squares);
-      k_squares = sum_over_keys(k_squares);
-    }
     const float alpha = head_alpha(p, at);
     const float beta = write_strength(p, at);
-
     Sums sums = {};
     Tile tile;
+    Keys keys;
 #pragma unroll 1
     for (int pass = 0; pass < c.passes(); ++pass) {
       load_state(at, pass, tile);
       load_qk(p, at, pass, keys);
       load_channel_decay(p, at, pass, keys);
-      normalise(keys, q_squares, k_squares);
       accumulate(tile, keys, sums);
     }
     finish_sums(sums);
@@ -443,9 +431,8 @@ struct Step {
 #pragma unroll 1
     for (int pass = 0; pass < c.passes(); ++pass) {
       load_state(at, pass, tile);
-      load_qk(p, at, pass, keys);
+      load_keys(p.k, at.b * p.k_batch + at.h * p.k_head, at, pass, keys.k);
       load_channel_decay(p, at, pass, keys);
-      normalise(keys, q_squares, k_squares);
       update(at, pass, tile, keys, alpha, delta);
     }
   }
