@@ -133,14 +133,15 @@ template <typename T>
 T from_fields(const FieldMap& fields, T object = {}) {
   for (const auto& [name, text] : fields) {
     bool known = false;
-    std::vector<std::string> names;
     visit_fields(object, [&, &wanted = name, &text = text](std::string_view field, auto& value) {
-      names.emplace_back(field);
       if (field != wanted) return;
       parse_field(field, text, value);
       known = true;
     });
-    require(known, "unknown field '{}'{}", name, suggestion(name, names));
+    if (known) continue;
+    std::vector<std::string> names;
+    visit_fields(object, [&](std::string_view field, const auto&) { names.emplace_back(field); });
+    fail(ErrorCode::invalid_argument, "unknown field '{}'{}", name, suggestion(name, names));
   }
   return object;
 }
