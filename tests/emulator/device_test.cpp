@@ -102,7 +102,9 @@ TEST_CASE("a graph replays its launches and fills in order; other work is refuse
   const auto graph = device.capture(stream, [&](Stream captured) {
     CHECK(device.capturing(captured));
     device.fill(value.data(), 0, 4, captured);
-    std::vector<BufferRange> ranges{{value.data(), 4, std::string("value"), TensorRole::in_out}};
+    // The graph must keep its own copy of what dies with this function.
+    const std::string name = "value, under a name of the caller's";
+    std::vector<BufferRange> ranges{{value.data(), 4, name, TensorRole::in_out}};
     for (int i = 0; i < 3; ++i)
       device.launch(*kernel, {}, parameter_block(value.data(), value.data()), captured, ranges);
     CHECK(code_of([&] { device.copy_in(value.data(), &host, 4, captured); }) == ErrorCode::device_failed);

@@ -14,8 +14,8 @@ std::uint64_t extend(std::uint64_t bits, Type type) {
   }
 }
 
-std::int64_t signed_min(Type type) { return -(std::int64_t{1} << (type_bytes(type) * 8 - 1)); }
-std::int64_t signed_max(Type type) { return -(signed_min(type) + 1); }
+std::int64_t signed_min(Type type) { return static_cast<std::int64_t>(~0ULL << (type_bytes(type) * 8 - 1)); }
+std::int64_t signed_max(Type type) { return ~signed_min(type); }
 std::uint64_t unsigned_max(Type type) { return type_bytes(type) == 8 ? ~0ULL : (1ULL << (type_bytes(type) * 8)) - 1; }
 
 std::uint64_t integer_to_integer(const ConvertSpec& spec, std::uint64_t value) {
