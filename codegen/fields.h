@@ -133,14 +133,14 @@ template <typename T>
 T from_fields(const FieldMap& fields, T object = {}) {
   for (const auto& [name, text] : fields) {
     bool known = false;
-    visit_fields(object, [&, &wanted = name, &text = text](std::string_view field, auto& value) {
+    visit_fields(object, [&, &wanted = name, &value_text = text](std::string_view field, auto& value) {
       if (field != wanted) return;
-      parse_field(field, text, value);
+      parse_field(field, value_text, value);
       known = true;
     });
     if (known) continue;
     std::vector<std::string> names;
-    visit_fields(object, [&](std::string_view field, const auto&) { names.emplace_back(field); });
+    visit_fields(object, [&](std::string_view field, auto&) { names.emplace_back(field); });
     fail(ErrorCode::invalid_argument, "unknown field '{}'{}", name, suggestion(name, names));
   }
   return object;

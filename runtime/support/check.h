@@ -30,7 +30,7 @@ namespace detail {
 }  // namespace gdnjit
 
 // An invariant of ours. Throws Error(internal) with the place.
-#define GDNJIT_CHECK(condition, ...)                                                                     \
-  do {                                                                                                   \
+#define GDNJIT_CHECK(condition, ...)                                                                            \
+  do {                                                                                                          \
     if (!(condition)) ::gdnjit::detail::check_failed(__FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__)); \
   } while (false)

@@ -17,10 +17,10 @@ enum class ErrorCode : int {
   device_unavailable = 6,  // the device asked for is not there
   device_failed = 7,       // a launch, copy or load failed, or the emulator found a fault
   out_of_memory = 8,
-  strict_miss = 9,         // policy `strict` and the kernel is not in the cache
-  io = 10,                 // a file that the user named could not be read or written
-  mismatch = 11,           // outputs differ from the reference by more than the tolerance
-  internal = 70,           // our own invariant failed: a bug to report
+  strict_miss = 9,  // policy `strict` and the kernel is not in the cache
+  io = 10,          // a file that the user named could not be read or written
+  mismatch = 11,    // outputs differ from the reference by more than the tolerance
+  internal = 70,    // our own invariant failed: a bug to report
 };
 
 // Every exception thrown by gdnjit. what() says what was being done, what failed, and what to try.
