@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace gdnjit {
 
@@ -34,6 +35,13 @@ struct LaunchCounters {
   std::uint64_t block_barriers = 0;
   std::uint64_t blocks = 0;
   std::uint64_t warps = 0;
+};
+
+// One named buffer's share of the global traffic. An access that spans buffers counts for the one of its last lane.
+struct BufferTraffic {
+  std::string name;
+  std::uint64_t sectors_read = 0;
+  std::uint64_t sectors_written = 0;
 };
 
 }  // namespace gdnjit

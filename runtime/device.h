@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "codegen/operator.h"
 #include "runtime/counters.h"
@@ -100,6 +101,8 @@ class Device {
 
   // Counts of the calling thread's last launch; nullptr on devices that do not count.
   virtual const LaunchCounters* last_counters() const { return nullptr; }
+  // The same launch's traffic by the names of its BufferRanges, in address order; empty on devices that do not count.
+  virtual std::vector<BufferTraffic> last_traffic() const { return {}; }
 };
 
 // Device memory with an owner.

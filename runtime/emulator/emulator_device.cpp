@@ -72,7 +72,7 @@ struct Recording {
 // The counters of this thread's last launch, and the number of its device (0: none).
 struct LastLaunch {
   std::uint64_t device = 0;
-  LaunchCounters counters;
+  LaunchCounts counts;
 };
 thread_local LastLaunch last_launch;
 std::atomic<std::uint64_t> devices_made{0};
@@ -158,7 +158,10 @@ class EmulatorDevice : public Device {
   bool capturing(Stream stream) const override { return find_recording(stream) != nullptr; }
 
   const LaunchCounters* last_counters() const override {
-    return last_launch.device == number_ ? &last_launch.counters : nullptr;
+    return last_launch.device == number_ ? &last_launch.counts.counters : nullptr;
+  }
+  std::vector<BufferTraffic> last_traffic() const override {
+    return last_launch.device == number_ ? last_launch.counts.traffic : std::vector<BufferTraffic>{};
   }
 
  private:
@@ -322,7 +325,7 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
 
   const std::lock_guard lock(launch_mutex_);
   last_launch.device = 0;
-  last_launch.counters = run_grid(launch, execution_set(), pool_);
+  last_launch.counts = run_grid(launch, execution_set(), pool_);
   last_launch.device = number_;
 }
 

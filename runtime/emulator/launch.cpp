@@ -4,6 +4,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <utility>
 
 #include "runtime/emulator/exec/block_runner.h"
 
@@ -48,6 +49,14 @@ void add_counts(LaunchCounters& total, const Program& program, const Counts& cou
   total.warps += memory.warps;
 }
 
+void add_traffic(std::vector<BufferTraffic>& total, const RangeTable& table, const Counts& counts) {
+  for (std::size_t range = 0; range < table.ranges().size(); ++range) {
+    BufferTraffic& buffer = total[table.ranges()[range].buffer];
+    buffer.sectors_read += counts.range_sectors_read[range];
+    buffer.sectors_written += counts.range_sectors_written[range];
+  }
+}
+
 // The workers' common state. Blocks are handed out in order, so when one faults, every lower one has been started
 // and may still finish; the report of the lowest is kept, whatever the threads' timing.
 class Grid {
@@ -56,7 +65,9 @@ class Grid {
       : launch_(launch),
         set_(set),
         blocks_(static_cast<std::uint64_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]),
-        limit_(blocks_) {}
+        limit_(blocks_) {
+    for (const BufferSource& buffer : launch.ranges->buffers()) total_.traffic.push_back({.name = buffer.name});
+  }
 
   std::uint64_t blocks() const { return blocks_; }
 
@@ -66,7 +77,8 @@ class Grid {
       BlockRunner runner(launch_, set_);
       while ((block = next_.fetch_add(1)) < limit_.load()) runner.run(block);
       const std::lock_guard lock(mutex_);
-      add_counts(total_, *launch_.program, runner.counts());
+      add_counts(total_.counters, *launch_.program, runner.counts());
+      add_traffic(total_.traffic, *launch_.ranges, runner.counts());
     } catch (...) {
       const std::lock_guard lock(mutex_);
       if (error_ == nullptr || block < limit_.load()) {
@@ -76,9 +88,9 @@ class Grid {
     }
   }
 
-  LaunchCounters finish() {
+  LaunchCounts finish() {
     if (error_ != nullptr) std::rethrow_exception(error_);
-    return total_;
+    return std::move(total_);
   }
 
  private:
@@ -89,12 +101,12 @@ class Grid {
   std::atomic<std::uint64_t> limit_;
   std::mutex mutex_;
   std::exception_ptr error_;
-  LaunchCounters total_;
+  LaunchCounts total_;
 };
 
 }  // namespace
 
-LaunchCounters run_grid(const LaunchState& launch, const ExecutionSet& set, ThreadPool& pool) {
+LaunchCounts run_grid(const LaunchState& launch, const ExecutionSet& set, ThreadPool& pool) {
   Grid grid(launch, set);
   const auto workers = static_cast<unsigned>(std::min<std::uint64_t>(grid.blocks(), pool.size()));
   pool.run(workers, [&grid](unsigned) { grid.work(); });

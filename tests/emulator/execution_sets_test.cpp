@@ -41,7 +41,7 @@ Outcome run_on(const ExecutionSet& set, const std::string& ptx, const std::vecto
   launch.ranges = &ranges;
   ThreadPool pool(3);
   Outcome outcome;
-  outcome.counters = run_grid(launch, set, pool);
+  outcome.counters = run_grid(launch, set, pool).counters;
   outcome.values = download<std::uint32_t>(device, out);
   return outcome;
 }

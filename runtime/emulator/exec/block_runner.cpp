@@ -34,6 +34,8 @@ BlockRunner::BlockRunner(const LaunchState& launch, const ExecutionSet& set) : l
   worker_.counts.issued.resize(instructions);
   worker_.counts.lanes.resize(instructions);
   worker_.range_hints.resize(instructions);
+  worker_.counts.range_sectors_read.resize(launch.ranges->ranges().size());
+  worker_.counts.range_sectors_written.resize(launch.ranges->ranges().size());
   const std::size_t register_bytes = round_up(program.lane_bytes);
   registers_ = allocate_aligned(register_bytes * launch.warps);
   written_.resize(static_cast<std::size_t>(program.ids) * launch.warps);

@@ -57,9 +57,11 @@ struct Warp {
 
 // Counts of one worker thread; summed at the end of a launch.
 struct Counts {
-  std::vector<std::uint64_t> issued;  // by instruction
-  std::vector<std::uint64_t> lanes;   // by instruction: active lanes
-  LaunchCounters memory;              // only what is not derived from `issued`
+  std::vector<std::uint64_t> issued;                 // by instruction
+  std::vector<std::uint64_t> lanes;                  // by instruction: active lanes
+  LaunchCounters memory;                             // only what is not derived from `issued`
+  std::vector<std::uint64_t> range_sectors_read;     // by range
+  std::vector<std::uint64_t> range_sectors_written;  // by range
 };
 
 struct Barrier {

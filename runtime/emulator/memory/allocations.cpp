@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 256;
 constexpr std::size_t kMaxBytes = 1ULL << 40;  // more than any machine has
-constexpr int kPoison = 0xff;  // NaN in every floating-point format
+constexpr int kPoison = 0xff;                  // NaN in every floating-point format
 
 std::uint64_t address_of(const void* memory) { return reinterpret_cast<std::uint64_t>(memory); }
 
@@ -22,8 +22,7 @@ Allocations::~Allocations() {
 }
 
 void* Allocations::allocate(std::size_t bytes, std::string_view name) {
-  if (bytes > kMaxBytes)
-    fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}'", bytes, name);
+  if (bytes > kMaxBytes) fail(ErrorCode::out_of_memory, "emulator: allocating {} bytes for '{}'", bytes, name);
   const std::size_t size = (std::max<std::size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   void* memory = std::aligned_alloc(kAlignment, size);
   if (memory == nullptr)

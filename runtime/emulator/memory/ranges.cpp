@@ -41,6 +41,7 @@ RangeTable::RangeTable(std::vector<BufferSource> buffers, const std::vector<Buff
     for (const BufferSource& buffer : buffers_) {
       if (buffer.begin >= range.end) break;
       if (!covers(buffer, range.begin, range.end)) continue;
+      if (!covered) range.buffer = static_cast<std::uint32_t>(&buffer - buffers_.data());
       covered = true;
       readable |= buffer.readable;
       range.writable |= buffer.writable;

@@ -22,6 +22,7 @@ struct BufferSource {
 };
 
 struct Range {
+  std::uint32_t buffer = 0;  // the first that covers it, by begin
   std::uint64_t begin = 0;
   std::uint64_t end = 0;
   bool writable = false;
@@ -38,6 +39,8 @@ class RangeTable {
   RangeTable(std::vector<BufferSource> buffers, const std::vector<BufferSource>& allocations);
 
   const std::vector<Range>& ranges() const { return ranges_; }
+  // Sorted by begin; Range::buffer indexes them.
+  const std::vector<BufferSource>& buffers() const { return buffers_; }
 
   // The range that holds `address`, or ranges().size().
   std::uint32_t find(std::uint64_t address) const;

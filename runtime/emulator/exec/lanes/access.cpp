@@ -178,11 +178,14 @@ void access_global(Warp& warp, const Instruction& in, AccessKind kind, std::uint
   LaunchCounters& counters = warp.worker->counts.memory;
   const std::uint64_t sectors = count_sectors(runs);
   const std::uint64_t requested = static_cast<std::uint64_t>(std::popcount(warp.mask)) * bytes;
+  const std::uint32_t range = warp.worker->range_hints[in.index];  // of the last run
   if (kind == AccessKind::load) {
     counters.sectors_read += sectors;
+    warp.worker->counts.range_sectors_read[range] += sectors;
     counters.bytes_requested_read += requested;
   } else {
     counters.sectors_written += sectors;
+    warp.worker->counts.range_sectors_written[range] += sectors;
     counters.bytes_requested_written += requested;
   }
 }
