@@ -63,27 +63,23 @@ TEST_CASE("tuning prints a table and a sentence, and a second run finds everythi
   CHECK(outcome["candidates"].size() > 1);
   CHECK(outcome["problem"]["HV"] == "8");
 
-  SUBCASE("explain then names the tuning record") {
-    const auto explained = tool(with(with({"explain"}, kProblem), {"--json"})).json();
-    REQUIRE(explained.is_object());
-    const auto& problem = explained["problems"][0];
-    CHECK(problem["tiles_from"] == "exact");
-    CHECK(problem["compiled"] == false);
-    CHECK(problem["key"] == outcome["best"]["key"]);
-    CHECK(problem["records"].size() == outcome["candidates"].size());
-  }
-  SUBCASE("heuristic policy ignores it") {
-    const auto explained = tool(with(with({"explain"}, kProblem), {"--json", "--policy", "heuristic"})).json();
-    CHECK(explained["problems"][0]["tiles_from"] == "heuristic");
-  }
-  SUBCASE("force tunes again") {
-    const auto forced = tool(with(kTune, {"--json", "--force"})).json();
-    CHECK(forced["tuned"] == 1);
-  }
-  SUBCASE("a shard without problems does nothing") {
-    const auto shard = tool(with(kTune, {"--json", "--shard", "1/2"})).json();
-    CHECK(shard["outcomes"].empty());
-  }
+  // Explain then names the record, unless the policy looks past it.
+  const auto explained = tool(with(with({"explain"}, kProblem), {"--json"})).json();
+  REQUIRE(explained.is_object());
+  const auto& problem = explained["problems"][0];
+  CHECK(problem["tiles_from"] == "exact");
+  CHECK(problem["compiled"] == false);
+  CHECK(problem["key"] == outcome["best"]["key"]);
+  CHECK(problem["records"].size() == outcome["candidates"].size());
+  const auto heuristic = tool(with(with({"explain"}, kProblem), {"--json", "--policy", "heuristic"})).json();
+  CHECK(heuristic["problems"][0]["tiles_from"] == "heuristic");
+
+  // Binaries are there, so tuning again costs checks and no compiles.
+  const auto forced = tool(with(kTune, {"--json", "--force"})).json();
+  CHECK(forced["tuned"] == 1);
+  CHECK(forced["outcomes"][0]["best"]["tiles"] == outcome["best"]["tiles"]);
+  const auto shard = tool(with(kTune, {"--json", "--shard", "1/2"})).json();
+  CHECK(shard["outcomes"].empty());
 }
 
 TEST_CASE("verify passes, and its JSON has every tensor of every check") {
@@ -164,12 +160,14 @@ TEST_CASE("explain shows signature, key, tiles, ptxas figures and counters") {
   CHECK(problem["binary"]["registers"].get<int>() > 0);
   CHECK(problem["binary"]["spill_store_bytes"] == 0);
   CHECK(contains(problem["source"].get<std::string>(), "#include"));
-  // The state is read once and written once: K = V = 128, 8 heads, fp32.
-  const double state_bytes = 8 * 128 * 128 * 4;
-  CHECK(problem["counters"]["sectors_read"].get<double>() * 32 >= state_bytes);
-  CHECK(problem["counters"]["sectors_read"].get<double>() * 32 <= 1.05 * problem["least"]["bytes_read"].get<double>());
-  CHECK(problem["counters"]["sectors_written"].get<double>() * 32 <=
-        1.02 * problem["least"]["bytes_written"].get<double>());
+  const auto& counters = problem["counters"];
+  const auto& least = problem["least"];
+  CHECK(counters["sectors_read"].get<double>() * 32 >= least["bytes_read"].get<double>());
+  CHECK(counters["sectors_written"].get<double>() * 32 >= least["bytes_written"].get<double>());
+  CHECK(counters["sectors_written"].get<double>() * 32 <= 1.05 * least["bytes_written"].get<double>());
+  CHECK(problem["counters_note"] == "counted on the emulator of sm_90a");
+  const auto uncounted = tool(with(with({"explain"}, kProblem), {"--json", "--counters-mb", "0"})).json();
+  CHECK_FALSE(uncounted["problems"][0].contains("counters"));
 }
 
 TEST_CASE("compile fills the cache for architectures that are not here, once") {

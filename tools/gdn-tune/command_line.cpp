@@ -218,7 +218,11 @@ int run_tool(int argc, const char* const* argv) {
     return 0;
   }
   if (parsed.no_color) terminal.out_color = terminal.error_color = false;
-  catch_interrupts();
+  if (parsed.entry->group == CommandGroup::hidden) {
+    leave_interrupts_to_parent();
+  } else {
+    catch_interrupts();
+  }
   Console console(terminal, parsed.json, parsed.quiet);
   const int exit_code = run_command(parsed, console);
   if (std::fflush(stdout) != 0 && exit_code == 0) {

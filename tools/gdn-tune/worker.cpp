@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <csignal>
-
 #include "tools/gdn-tune/command.h"
 
 namespace gdnjit::tool {
@@ -14,11 +12,7 @@ class WorkerCommand : public Command {
  public:
   void declare(Arguments&) override {}
 
-  Result run(Console&) override {
-    // Ctrl-C reaches the whole process group; the tuner decides when its worker ends.
-    std::signal(SIGINT, SIG_IGN);
-    return {.exit_code = autotune::worker_main(STDIN_FILENO, STDOUT_FILENO)};
-  }
+  Result run(Console&) override { return {.exit_code = autotune::worker_main(STDIN_FILENO, STDOUT_FILENO)}; }
 };
 
 }  // namespace
