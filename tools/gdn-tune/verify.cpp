@@ -72,7 +72,8 @@ class VerifyCommand : public Command {
                        .name = [&](std::size_t index) { return short_problem(checks[index].selected->problem, shown); },
                        .work = [&](std::size_t index) { run_check(runtime, checks[index]); }});
     throw_if_nothing_worked(checks);
-    console.print(table_of(checks, shown));
+    const Table table = table_of(checks, shown);
+    if (!table.empty()) console.print(table);
     return conclude(console, runtime, selection, checks);
   }
 
