@@ -197,7 +197,8 @@ struct Step {
   // ---- phase 3: norms, gate, beta -----------------------------------------------------------------------------
 
   static __device__ __forceinline__ float sum_over_keys(float value) {
-    return device::sum_over_lanes < c.lanes_k, kIsVk ? 1 : c.lanes_v() > (value);
+    constexpr int kStride = kIsVk ? 1 : c.lanes_v();  // between lanes that share a column
+    return device::sum_over_lanes<c.lanes_k, kStride>(value);
   }
 
   // The factor that turns x into l2norm(x), from the sum of its squares.
