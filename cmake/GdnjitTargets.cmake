@@ -39,4 +39,8 @@ function(gdnjit_test)
   add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
   set_tests_properties(${TEST_NAME} PROPERTIES LABELS "${folder};${TEST_LABELS}" TIMEOUT ${TEST_TIMEOUT}
                        SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+  if(GDNJIT_SANITIZE MATCHES thread)
+    set_tests_properties(${TEST_NAME} PROPERTIES
+                         ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp")
+  endif()
 endfunction()
