@@ -5,6 +5,13 @@ namespace gdnjit::device {
 
 inline constexpr int kWarpLanes = 32;
 
+// The value of the lane whose number differs in the bits of `offset`. (The intrinsic takes integers: two moves a call.)
+__device__ __forceinline__ float from_lane_xor(float value, int offset) {
+  float other;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=f"(other) : "f"(value), "r"(offset));
+  return other;
+}
+
 // Sum over the kLanes lanes whose numbers differ in multiples of kStride (both powers of two); all get the sum.
 // The order of additions is fixed, so repeats are bit-identical.
 template <int kLanes, int kStride>
@@ -12,7 +19,7 @@ __device__ __forceinline__ float sum_over_lanes(float value) {
   static_assert(kLanes * kStride <= kWarpLanes);
 #pragma unroll
   for (int offset = kStride; offset < kLanes * kStride; offset *= 2) {
-    value += __shfl_xor_sync(0xffffffffu, value, offset);
+    value += from_lane_xor(value, offset);
   }
   return value;
 }
