@@ -23,14 +23,17 @@ __device__ __forceinline__ float sqrt_approx(float x) {  // 2^-23 relative
   return x;
 }
 
-// e^x. The product x log2(e) is split, since its rounding alone would cost |x| 2^-24; the
-// clamps keep the split finite: below -104 the result is 0, above 88 it stays e^88. A NaN stays a NaN.
-__device__ __forceinline__ float exponential(float x) {
-  constexpr float kLog2e = 1.4426950216293335f;  // upper part
+inline constexpr float kLog2e = 1.4426950216293335f;  // log2(e), upper part
+
+// e^x with a relative error of |x| 2^-24 + 2^-22: the rounding of x log2(e). Good where x is small whenever the result
+// matters, as in a decay; 0, infinity and NaN come out as they should.
+__device__ __forceinline__ float exponential(float x) { return exp2_approx(x * kLog2e); }
+
+// e^x with a relative error of 2^-21 up to |x| = 80, by splitting that product. For exp(A_log), whose error multiplies
+// every decay.
+__device__ __forceinline__ float exponential_split(float x) {
   constexpr float kLog2eRest = 1.9259629911266175e-8f;
   constexpr float kLn2 = 0.6931471805599453f;
-  x = x < -104.0f ? -104.0f : x;
-  x = x > 88.0f ? 88.0f : x;
   const float product = x * kLog2e;
   const float rest = fmaf(x, kLog2e, -product) + x * kLog2eRest;
   const float power = exp2_approx(product);

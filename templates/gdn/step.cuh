@@ -233,7 +233,7 @@ struct Step {
 
   static __device__ __forceinline__ float decay_rate(const StepParams& p, const Place& at) {
     if constexpr (gate_has_parameters(c.gate))
-      return device::exponential(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
+      return device::exponential_split(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
     return 0.0f;
   }
 
