@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "autotune/device_tensors.h"
 #include "tests/gdn/emulator_fixture.h"
@@ -171,6 +173,26 @@ TEST_CASE("slots more than 2^32 elements apart are addressed in 64 bits") {
     CHECK(o[column] == doctest::Approx((31 * 0.5 + column) / std::sqrt(32.0)));
   }
   munmap(pool, kBytes);
+}
+
+TEST_CASE("a row whose write slot is the sentinel computes its output and leaves every state alone") {
+  const auto runtime = emulator_runtime("sm_90a");
+  const FieldMap problem = step().complete(
+      parse_fields("B=1 H=1 HV=1 K=32 V=16 state_store=pool gate=none beta=none norm=none io=f32 output=f32 scale=1"));
+  const auto plan = make_plan(*runtime, step(), problem);
+  alignas(16) float pool[2 * 16 * 32], q[32], k[32] = {}, v[16] = {}, o[16];
+  std::fill(std::begin(pool), std::end(pool), 0.25F);
+  std::fill(std::begin(q), std::end(q), 1.0F);
+  k[0] = 1.0F;  // d = v - 0.25 = -0.25 in every column
+  std::int32_t read_slot = 1, write_slot = -1;
+  const std::vector<TensorView> views{
+      TensorView::dense(q, DType::f32, {1, 1, 1, 32}), TensorView::dense(k, DType::f32, {1, 1, 1, 32}),
+      TensorView::dense(v, DType::f32, {1, 1, 1, 16}), TensorView::dense(pool, DType::f32, {2, 1, 16, 32}),
+      TensorView::dense(&read_slot, DType::i32, {1}),  TensorView::dense(&write_slot, DType::i32, {1}),
+      TensorView::dense(o, DType::f32, {1, 1, 1, 16})};
+  plan->run(views, nullptr);
+  for (const float element : pool) CHECK(element == 0.25F);
+  for (const float element : o) CHECK(element == doctest::Approx(32 * 0.25 - 0.25));
 }
 
 TEST_CASE("a slot beyond the pool is reported, not executed") {

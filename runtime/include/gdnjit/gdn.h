@@ -92,14 +92,17 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
 struct StepArgs {
   TensorView q{}, k{}, v{};
   TensorView packed{};
-  TensorView a{};                        // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
-  TensorView b{};                        // b or beta: [B,T,HV]
-  TensorView a_log{};                    // [HV]
-  TensorView dt_bias{};                  // [HV], per channel [HV,K]
-  TensorView state_in{};                 // [B or slots, HV, K, V] or [.., V, K]; slot and head strides are free
-  TensorView state_out{};                // may be the same memory as state_in
-  TensorView read_slot{}, write_slot{};  // [B], StateStore::pool; equal or different
-  TensorView o{};                        // [B,T,HV,V]
+  TensorView a{};          // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
+  TensorView b{};          // b or beta: [B,T,HV]
+  TensorView a_log{};      // [HV]
+  TensorView dt_bias{};    // [HV], per channel [HV,K]
+  TensorView state_in{};   // [B or slots, HV, K, V] or [.., V, K]; slot and head strides are free
+  TensorView state_out{};  // may be the same memory as state_in
+  // [B], StateStore::pool; equal or different. A row whose read_slot is the pad sentinel is padded; one whose
+  // write_slot alone is computes its output and stores no state. No row may write a slot that another row of the call
+  // reads.
+  TensorView read_slot{}, write_slot{};
+  TensorView o{};  // [B,T,HV,V]
 };
 
 }  // namespace gdnjit::gdn
