@@ -47,12 +47,12 @@ std::string source_text(const StepConfig& config) {
   return fmt::format(
       "// {name}, generated from its signature.\n"
       "#include \"gdn/step.cuh\"\n\n"
-      "struct Generated {{\n  static constexpr gdnjit::gdn::StepConfig kConfig{config};\n}};\n\n"
+      "using Kernel = gdnjit::gdn::Step<gdnjit::gdn::StepConfig{config}>;\n\n"
       "static_assert(sizeof(gdnjit::gdn::StepParams) == {bytes}, \"host and device disagree on the parameter "
       "block\");\n\n"
-      "extern \"C\" __global__ void __launch_bounds__(Generated::kConfig.threads())\n"
+      "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads)\n"
       "    {entry}(const __grid_constant__ gdnjit::gdn::StepParams params) {{\n"
-      "  gdnjit::gdn::Step<Generated::kConfig>::run(params);\n}}\n",
+      "  Kernel::run(params);\n}}\n",
       fmt::arg("name", kName), fmt::arg("config", designated_initializer(config)),
       fmt::arg("bytes", sizeof(StepParams)), fmt::arg("entry", kEntry));
 }

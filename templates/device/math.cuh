@@ -23,16 +23,18 @@ __device__ __forceinline__ float sqrt_approx(float x) {  // 2^-23 relative
   return x;
 }
 
-inline constexpr float kLog2e = 1.4426950216293335f;  // log2(e), upper part
-
 // e^x with a relative error of |x| 2^-24 + 2^-22: the rounding of x log2(e). Good where x is small whenever the result
 // matters, as in a decay; 0, infinity and NaN come out as they should.
-__device__ __forceinline__ float exponential(float x) { return exp2_approx(x * kLog2e); }
+__device__ __forceinline__ float exponential(float x) {
+  constexpr float kLog2e = 1.4426950408889634f;
+  return exp2_approx(x * kLog2e);
+}
 
 // e^x with a relative error of 2^-21 up to |x| = 80, by splitting that product. For exp(A_log), whose error multiplies
 // every decay.
 __device__ __forceinline__ float exponential_split(float x) {
-  constexpr float kLog2eRest = 1.9259629911266175e-8f;
+  constexpr float kLog2e = 1.4426950408889634f;
+  constexpr float kLog2eRest = 1.9259629911266175e-8f;  // what fp32 cuts off
   constexpr float kLn2 = 0.6931471805599453f;
   const float product = x * kLog2e;
   const float rest = fmaf(x, kLog2e, -product) + x * kLog2eRest;

@@ -3,7 +3,7 @@
 
 namespace gdnjit::device {
 
-inline constexpr int kWarpLanes = 32;
+enum : int { kWarpLanes = 32 };
 
 // The value of the lane whose number differs in the bits of `offset`. (The intrinsic takes integers: two moves a call.)
 __device__ __forceinline__ float from_lane_xor(float value, int offset) {

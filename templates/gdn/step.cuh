@@ -25,23 +25,29 @@ struct Step {
   static_assert(c.tokens == 1, "this kernel serves one token");
   static_assert(c.heads_v % c.heads_k == 0);
 
-  static constexpr bool kIsVk = c.state_layout == StateLayout::vk;
-  static constexpr bool kChannelGate = gate_is_per_channel(c.gate);
-  static constexpr bool kPool = c.state_store == StateStore::pool;
-  static constexpr int kGroup = c.heads_v / c.heads_k;  // r
-  static constexpr int kK = c.head_dim_k;
-  static constexpr int kV = c.head_dim_v;
-  static constexpr int kKeys = c.lane_keys();      // keys of a lane in one pass
-  static constexpr int kValues = c.lane_values();  // columns of a lane
-  static constexpr int kValueChunk = c.value_chunk();
-  static constexpr bool kMaskK = kK % c.block_k != 0;
-  static constexpr bool kMaskV = kV % c.block_v != 0;
-  // One access holds state_vector elements: keys of one column (vk) or columns of one key (kv).
-  static constexpr int kVector = c.state_vector;
+  // Constants are enumerators: a static member, even one never used, becomes a variable of the compiled module.
+  enum : bool {
+    kIsVk = c.state_layout == StateLayout::vk,
+    kChannelGate = gate_is_per_channel(c.gate),
+    kPool = c.state_store == StateStore::pool,
+    kMaskK = c.head_dim_k % c.block_k != 0,
+    kMaskV = c.head_dim_v % c.block_v != 0,
+  };
+  enum : int {
+    kThreads = c.threads(),
+    kGroup = c.heads_v / c.heads_k,  // r
+    kK = c.head_dim_k,
+    kV = c.head_dim_v,
+    kKeys = c.lane_keys(),      // keys of a lane in one pass
+    kValues = c.lane_values(),  // columns of a lane
+    kValueChunk = c.value_chunk(),
+    // One access holds state_vector elements: keys of one column (vk) or columns of one key (kv).
+    kVector = c.state_vector,
+    kWords = device::words_of<c.state_dtype>(c.state_vector),
+    kTileRows = kIsVk ? c.lane_keys() / c.state_vector : c.lane_keys(),         // accesses along K
+    kTileColumns = kIsVk ? c.lane_values() : c.lane_values() / c.state_vector,  // accesses along V
+  };
   using Word = device::Word<c.state_dtype>;
-  static constexpr int kWords = device::words_of<c.state_dtype>(kVector);
-  static constexpr int kTileRows = kIsVk ? kKeys / kVector : kKeys;         // accesses along K
-  static constexpr int kTileColumns = kIsVk ? kValues : kValues / kVector;  // accesses along V
 
   // The state of one pass as loaded; 16-bit states stay two to a register until used.
   struct Tile {
@@ -113,7 +119,9 @@ struct Step {
     const long long value = value_distance(element_value(column, 0));
     return kIsVk ? value * kK + key : key * kV + value;
   }
-  static constexpr long long kPassDistance = static_cast<long long>(c.block_k) * (kIsVk ? 1 : kV);
+  static constexpr long long pass_distance(int pass) {
+    return static_cast<long long>(pass) * c.block_k * (kIsVk ? 1 : c.head_dim_v);
+  }
 
   // ---- phase 1: where --------------------------------------------------------------------------------------
 
@@ -157,7 +165,7 @@ struct Step {
   // ---- phase 2: loads --------------------------------------------------------------------------------------
 
   static __device__ __forceinline__ void load_state(const Place& at, int pass, Tile& tile) {
-    const void* start = device::element<c.state_dtype>(at.state_in, pass * kPassDistance);
+    const void* start = device::element<c.state_dtype>(at.state_in, pass_distance(pass));
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
@@ -369,7 +377,7 @@ struct Step {
   static __device__ __forceinline__ void update(const Place& at, int pass, const Tile& tile, const Keys& keys,
                                                 float alpha, const float (&delta)[kValues]) {
     if (kPool && !at.writes_state) return;
-    void* start = device::element<c.state_dtype>(at.state_out, pass * kPassDistance);
+    void* start = device::element<c.state_dtype>(at.state_out, pass_distance(pass));
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll

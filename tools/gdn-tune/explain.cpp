@@ -51,10 +51,14 @@ std::string extent_text(const std::uint32_t (&extent)[3]) {
   return fmt::format("{} x {} x {}", extent[0], extent[1], extent[2]);
 }
 
+std::string sector_bytes_text(std::uint64_t sectors) {
+  return bytes_text(static_cast<std::int64_t>(sectors) * kSectorBytes);
+}
+
 // "2.1 MB in sectors, 1.01 of the least"
 std::string traffic_text(std::uint64_t sectors, std::int64_t least) {
   const std::int64_t bytes = static_cast<std::int64_t>(sectors) * kSectorBytes;
-  const std::string moved = fmt::format("{} in sectors of 32 bytes", bytes_text(bytes));
+  const std::string moved = fmt::format("{} in sectors of 32 bytes", sector_bytes_text(sectors));
   if (least <= 0) return moved;
   return fmt::format("{}, {:.3f} of the least", moved, static_cast<double>(bytes) / static_cast<double>(least));
 }
@@ -200,6 +204,12 @@ class ExplainCommand : public Command {
     const LaunchCounters& counters = *explanation.counters;
     line(console, "read", traffic_text(counters.sectors_read, explanation.floor.bytes_read));
     line(console, "written", traffic_text(counters.sectors_written, explanation.floor.bytes_written));
+    for (const BufferTraffic& buffer : explanation.traffic) {
+      if (buffer.sectors_read + buffer.sectors_written == 0) continue;  // variables of the module
+      line(console, "  " + buffer.name,
+           fmt::format("{} read, {} written", sector_bytes_text(buffer.sectors_read),
+                       sector_bytes_text(buffer.sectors_written)));
+    }
     for (const auto& [name, value] : counter_list(counters)) {
       if (value > 0) console.print(fmt::format("  {:<26} {:>16}\n", name, count_text(value)));
     }
@@ -234,6 +244,10 @@ class ExplainCommand : public Command {
         {"counters_note", explanation.counters_note}};
     if (explanation.counters) {
       for (const auto& [name, value] : counter_list(*explanation.counters)) json["counters"][name] = value;
+      for (const BufferTraffic& buffer : explanation.traffic) {
+        json["traffic"][buffer.name] = {{"sectors_read", buffer.sectors_read},
+                                        {"sectors_written", buffer.sectors_written}};
+      }
     }
     return json;
   }

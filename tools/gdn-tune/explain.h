@@ -25,8 +25,9 @@ struct Explanation {
   Footprint floor;
   std::vector<cache::TuningRecord> records;  // of the bucket, any device
   std::optional<LaunchCounters> counters;
-  std::optional<Error> failure;  // of the counted launch
-  std::string counters_note;     // where they were counted, or why there are none
+  std::vector<BufferTraffic> traffic;  // of the same launch, by tensor
+  std::optional<Error> failure;        // of the counted launch
+  std::string counters_note;           // where they were counted, or why there are none
 };
 
 // Compiles if it must and may. A refused source is an outcome, and so is a launch that fails. Throws Error as

@@ -63,6 +63,7 @@ void count(Runtime::Impl& runtime, std::int64_t most_bytes, Explanation& explana
       reference::make_workload(op.name(), explanation.selected->problem, reference::Inputs::typical, 1);
   autotune::check(*plan, *workload);
   if (const LaunchCounters* counters = plan->device().last_counters()) explanation.counters = *counters;
+  explanation.traffic = plan->device().last_traffic();
   explanation.counters_note = "counted on the " + plan->device().info().name;
 }
 
