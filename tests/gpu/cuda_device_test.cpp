@@ -162,7 +162,8 @@ TEST_CASE("a binary that is none is refused with its kernel's name, and the devi
   const std::vector<std::byte> rubbish(256, std::byte{7});
   const Error error = error_of([&] { gpu.device->load({"test_small", "", rubbish}); });
   CHECK(error.code() == ErrorCode::device_failed);
-  CHECK(says(error, "loading kernel 'test_small'"));
+  // Some drivers look into the binary only when its kernel is asked for.
+  CHECK((says(error, "loading kernel 'test_small'") || says(error, "finding kernel 'test_small'")));
   CHECK(says(error_of([&] {
                gpu.device->load({"absent", "", gpu.compiled_kernel.cubin});
              }),
