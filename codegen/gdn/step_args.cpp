@@ -43,6 +43,27 @@ class Reader {
   std::size_t next_ = 0;
 };
 
+// Which of the optional tensors a problem has; the one place that says so.
+struct Uses {
+  bool separate;    // q, k, v; else packed
+  bool a;           // a, g or alpha; with qkvz ba, which holds b too
+  bool b;           // b or beta as a tensor of its own
+  bool parameters;  // a_log, dt_bias
+  bool pool;        // read_slot, write_slot; else state_out
+
+  explicit Uses(const StepProblem& problem)
+      : separate(problem.input_layout == InputLayout::separate),
+        a(problem.gate != Gate::none || (problem.input_layout == InputLayout::qkvz && problem.beta != Beta::none)),
+        b(problem.beta != Beta::none && problem.input_layout != InputLayout::qkvz),
+        parameters(gate_has_parameters(problem.gate)),
+        pool(problem.state_store == StateStore::pool) {}
+
+  // With state_in and o, which every problem has.
+  std::size_t count() const {
+    return (separate ? 3U : 1U) + (a ? 1U : 0U) + (b ? 1U : 0U) + (parameters ? 2U : 0U) + (pool ? 2U : 1U) + 2U;
+  }
+};
+
 std::int64_t stride(const TensorView& view, int axis) { return view.strides[static_cast<std::size_t>(axis)]; }
 std::int64_t extent(const TensorView& view, int axis) { return view.shape[static_cast<std::size_t>(axis)]; }
 
@@ -245,27 +266,24 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem) {
 
 std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
                              std::span<TensorView, kMaxStepTensors> tensors) {
-  const bool pool = problem.state_store == StateStore::pool;
-  const bool qkvz = problem.input_layout == InputLayout::qkvz;
-  const bool has_gate = problem.gate != Gate::none;
-  const bool has_beta = problem.beta != Beta::none;
+  const Uses uses(problem);
   std::size_t count = 0;
   const auto add = [&](const TensorView& view) { tensors[count++] = view; };
-  if (problem.input_layout == InputLayout::separate) {
+  if (uses.separate) {
     add(args.q);
     add(args.k);
     add(args.v);
   } else {
     add(args.packed);
   }
-  if (qkvz ? has_gate || has_beta : has_gate) add(args.a);
-  if (!qkvz && has_beta) add(args.b);
-  if (gate_has_parameters(problem.gate)) {
+  if (uses.a) add(args.a);
+  if (uses.b) add(args.b);
+  if (uses.parameters) {
     add(args.a_log);
     add(args.dt_bias);
   }
   add(args.state_in);
-  if (pool) {
+  if (uses.pool) {
     require(!args.state_out || args.state_out.data == args.state_in.data,
             "state_out: a pool is updated in place; leave it empty or pass state_in");
     add(args.read_slot);
@@ -279,15 +297,7 @@ std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
 
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
                        StepParams& params) {
-  // Two tensors of the gates are optional, four belong to gates with parameters and pools.
-  const bool pool = problem.state_store == StateStore::pool;
-  const bool qkvz = problem.input_layout == InputLayout::qkvz;
-  const bool has_gate = problem.gate != Gate::none;
-  const bool has_beta = problem.beta != Beta::none;
-  const std::size_t expected = (problem.input_layout == InputLayout::separate ? 3U : 1U) +
-                               (qkvz ? (has_gate || has_beta ? 1U : 0U) : (has_gate ? 1U : 0U) + (has_beta ? 1U : 0U)) +
-                               (gate_has_parameters(problem.gate) ? 2U : 0U) + (pool ? 3U : 2U) + 1U;
-  Reader reader(tensors, expected);
+  Reader reader(tensors, Uses(problem).count());
   const TensorView& o = tensors.back();
   require(o.rank == 4, "o: has rank {}, must be 4", o.rank);
   const std::int64_t B = o.shape[0];
