@@ -132,23 +132,11 @@ void Decoder::abs_neg() {
 
 void Decoder::copysign() { binary_same(Opcode::copysign, need_type(), Class::float_arithmetic); }
 
-void Decoder::square_root() {
-  const Type type = need_type();
-  const bool approximate = take("approx");
-  if (!approximate) {
-    key_.round = take_round();
-    if (key_.round == Round::none) malformed("a rounding mode or .approx is needed");
-  }
-  key_.ftz = take("ftz");
-  key_.type = type;
-  expect_operands(2, 2);
-  use(inst_.a, source(operand(1), type));
-  inst_.dst = destination(operand(0), type);
-  mark(inst_.dst);
-  finish(approximate ? Opcode::sqrt_approx : Opcode::sqrt, Class::special_function);
-}
+void Decoder::square_root() { rounded_or_approximate(Opcode::sqrt, Opcode::sqrt_approx); }
 
-void Decoder::reciprocal() {
+void Decoder::reciprocal() { rounded_or_approximate(Opcode::rcp, Opcode::rcp_approx); }
+
+void Decoder::rounded_or_approximate(Opcode rounded, Opcode approximation) {
   const Type type = need_type();
   const bool approximate = take("approx");
   if (!approximate) {
@@ -161,7 +149,7 @@ void Decoder::reciprocal() {
   use(inst_.a, source(operand(1), type));
   inst_.dst = destination(operand(0), type);
   mark(inst_.dst);
-  finish(approximate ? Opcode::rcp_approx : Opcode::rcp, Class::special_function);
+  finish(approximate ? approximation : rounded, Class::special_function);
 }
 
 void Decoder::rsqrt() { approximate(); }

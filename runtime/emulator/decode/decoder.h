@@ -104,6 +104,7 @@ class Decoder {
   void copysign();
   void square_root();
   void reciprocal();
+  void rounded_or_approximate(Opcode rounded, Opcode approximation);
   void rsqrt();
   void approximate();
   void sad();
