@@ -32,7 +32,12 @@ struct DeviceTraits {
 struct LaunchGeometry {
   std::uint32_t grid[3] = {1, 1, 1};
   std::uint32_t block[3] = {1, 1, 1};
-  std::uint32_t shared_bytes = 0;  // dynamic shared memory
+  std::uint32_t shared_bytes = 0;        // dynamic shared memory
+  std::uint32_t cluster[3] = {1, 1, 1};  // blocks that share their shared memory; the kernel may require a size itself
+  bool cooperative = false;              // all blocks run at once, so they may wait for each other
+  // The launch may start while its predecessor in the stream ends; the kernel waits with griddepcontrol before it
+  // reads what the predecessor wrote.
+  bool programmatic = false;
 };
 
 enum class TensorRole : unsigned char {

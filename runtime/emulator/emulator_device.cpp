@@ -11,7 +11,8 @@
 #include <mutex>
 
 #include "runtime/emulator/decode/decoder.h"
-#include "runtime/emulator/exec/block_runner.h"
+#include "runtime/emulator/exec/group_runner.h"
+#include "runtime/emulator/geometry.h"
 #include "runtime/emulator/launch.h"
 #include "runtime/emulator/memory/allocations.h"
 #include "runtime/emulator/traits.h"
@@ -177,7 +178,6 @@ class EmulatorDevice : public Device {
 
   static RecordedLaunch record(std::shared_ptr<const Program> program, const LaunchGeometry& geometry,
                                std::span<const std::byte> parameters, std::span<const BufferRange> buffers);
-  void check_geometry(const Program& program, const LaunchGeometry& geometry, std::size_t parameter_bytes) const;
   RangeTable table(const Program& program, std::span<const BufferRange> buffers,
                    std::vector<std::shared_ptr<ShadowBits>>& hold) const;
   void launch_now(const std::shared_ptr<const Program>& program, const LaunchGeometry& geometry,
@@ -236,34 +236,6 @@ RecordedLaunch EmulatorDevice::record(std::shared_ptr<const Program> program, co
   return launch;
 }
 
-// The driver's own checks of a launch.
-void EmulatorDevice::check_geometry(const Program& program, const LaunchGeometry& geometry,
-                                    std::size_t parameter_bytes) const {
-  const auto refuse = [&](const std::string& why) {
-    fail(ErrorCode::device_failed, "emulator: launching '{}': {}", program.name, why);
-  };
-  const std::uint64_t threads = static_cast<std::uint64_t>(geometry.block[0]) * geometry.block[1] * geometry.block[2];
-  if (threads == 0 || geometry.block[2] > 64) refuse("a block of no threads or more than 64 in z");
-  if (threads > program.max_threads)
-    refuse(fmt::format("a block of {} threads; the kernel takes up to {}", threads, program.max_threads));
-  for (int axis = 0; axis < 3; ++axis) {
-    const std::uint32_t limit = axis == 0 ? 0x7fffffffU : 65535U;
-    if (geometry.grid[axis] > limit)
-      refuse(fmt::format("a grid of {} blocks in dimension {}; the limit is {}", geometry.grid[axis], axis, limit));
-    const std::uint32_t required = program.required_block[axis];
-    if (required != 0 && required != geometry.block[axis])
-      refuse(fmt::format("a block of {} threads in dimension {}; the kernel requires {}", geometry.block[axis], axis,
-                         required));
-  }
-  const std::uint64_t shared = static_cast<std::uint64_t>(program.static_shared_bytes) + geometry.shared_bytes;
-  if (shared > static_cast<std::uint64_t>(info_.traits.shared_bytes_per_block)) {
-    refuse(fmt::format("{} bytes of shared memory; {} has {} per block", shared, info_.traits.arch,
-                       info_.traits.shared_bytes_per_block));
-  }
-  if (parameter_bytes < program.parameter_bytes)
-    refuse(fmt::format("{} bytes of parameters; the kernel has {}", parameter_bytes, program.parameter_bytes));
-}
-
 RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferRange> buffers,
                                  std::vector<std::shared_ptr<ShadowBits>>& hold) const {
   std::vector<BufferSource> allocations = allocations_.sources(hold);
@@ -301,10 +273,7 @@ RangeTable EmulatorDevice::table(const Program& program, std::span<const BufferR
 
 void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, const LaunchGeometry& geometry,
                                 std::span<const std::byte> parameters, std::span<const BufferRange> buffers) {
-  if (geometry.grid[0] == 0 || geometry.grid[1] == 0 || geometry.grid[2] == 0) {
-    fail(ErrorCode::device_failed, "emulator: launching '{}': a grid of no blocks", program->name);
-  }
-  check_geometry(*program, geometry, parameters.size());
+  check_geometry(*program, info_.traits, geometry, parameters.size());
   std::vector<std::shared_ptr<ShadowBits>> hold;
   RangeTable ranges = table(*program, buffers, hold);
   // Parameters are read with vector loads, so their copy is aligned.
@@ -315,6 +284,9 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.program = program.get();
   std::copy(std::begin(geometry.grid), std::end(geometry.grid), std::begin(launch.grid));
   std::copy(std::begin(geometry.block), std::end(geometry.block), std::begin(launch.block));
+  launch.explicit_cluster = cluster_size(*program, geometry, launch.cluster);
+  launch.cluster_blocks = launch.cluster[0] * launch.cluster[1] * launch.cluster[2];
+  launch.cooperative = geometry.cooperative;
   launch.block_threads = geometry.block[0] * geometry.block[1] * geometry.block[2];
   launch.warps = (launch.block_threads + kLanes - 1) / kLanes;
   launch.dynamic_shared_bytes = geometry.shared_bytes;

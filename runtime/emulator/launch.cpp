@@ -6,7 +6,7 @@
 #include <mutex>
 #include <utility>
 
-#include "runtime/emulator/exec/block_runner.h"
+#include "runtime/emulator/exec/group_runner.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -57,33 +57,30 @@ void add_traffic(std::vector<BufferTraffic>& total, const RangeTable& table, con
   }
 }
 
-// The workers' common state. Blocks are handed out in order, so when one faults, every lower one has been started
-// and may still finish; the report of the lowest is kept, whatever the threads' timing.
+// The workers' common state. Groups of blocks are handed out in order, so when one faults, every lower one has been
+// started and may still finish; the report of the lowest is kept, whatever the threads' timing.
 class Grid {
  public:
   Grid(const LaunchState& launch, const ExecutionSet& set)
-      : launch_(launch),
-        set_(set),
-        blocks_(static_cast<std::uint64_t>(launch.grid[0]) * launch.grid[1] * launch.grid[2]),
-        limit_(blocks_) {
+      : launch_(launch), set_(set), groups_(group_count(launch)), limit_(groups_) {
     for (const BufferSource& buffer : launch.ranges->buffers()) total_.traffic.push_back({.name = buffer.name});
   }
 
-  std::uint64_t blocks() const { return blocks_; }
+  std::uint64_t groups() const { return groups_; }
 
   void work() noexcept {
-    std::uint64_t block = 0;
+    std::uint64_t group = 0;
     try {
-      BlockRunner runner(launch_, set_);
-      while ((block = next_.fetch_add(1)) < limit_.load()) runner.run(block);
+      GroupRunner runner(launch_, set_);
+      while ((group = next_.fetch_add(1)) < limit_.load()) runner.run(group);
       const std::lock_guard lock(mutex_);
       add_counts(total_.counters, *launch_.program, runner.counts());
       add_traffic(total_.traffic, *launch_.ranges, runner.counts());
     } catch (...) {
       const std::lock_guard lock(mutex_);
-      if (error_ == nullptr || block < limit_.load()) {
+      if (error_ == nullptr || group < limit_.load()) {
         error_ = std::current_exception();
-        limit_.store(block);
+        limit_.store(group);
       }
     }
   }
@@ -96,7 +93,7 @@ class Grid {
  private:
   const LaunchState& launch_;
   const ExecutionSet& set_;
-  const std::uint64_t blocks_;
+  const std::uint64_t groups_;
   std::atomic<std::uint64_t> next_{0};
   std::atomic<std::uint64_t> limit_;
   std::mutex mutex_;
@@ -108,7 +105,7 @@ class Grid {
 
 LaunchCounts run_grid(const LaunchState& launch, const ExecutionSet& set, ThreadPool& pool) {
   Grid grid(launch, set);
-  const auto workers = static_cast<unsigned>(std::min<std::uint64_t>(grid.blocks(), pool.size()));
+  const auto workers = static_cast<unsigned>(std::min<std::uint64_t>(grid.groups(), pool.size()));
   pool.run(workers, [&grid](unsigned) { grid.work(); });
   return grid.finish();
 }

@@ -93,6 +93,20 @@ enum class Special : std::uint8_t {
   nctaid_x,
   nctaid_y,
   nctaid_z,
+  cluster_ctaid_x,
+  cluster_ctaid_y,
+  cluster_ctaid_z,
+  cluster_nctaid_x,
+  cluster_nctaid_y,
+  cluster_nctaid_z,
+  clusterid_x,
+  clusterid_y,
+  clusterid_z,
+  nclusterid_x,
+  nclusterid_y,
+  nclusterid_z,
+  cluster_ctarank,
+  cluster_nctarank,
   laneid,
   warpid,
   nwarpid,
@@ -105,6 +119,8 @@ enum class Special : std::uint8_t {
   lanemask_gt,
   dynamic_smem_size,
   total_smem_size,
+  aggr_smem_size,
+  zero,
 };
 struct SpecialSlot {
   std::uint32_t offset = 0;
@@ -130,6 +146,49 @@ struct NamedRange {
   std::uint64_t bytes = 0;
 };
 
+// ---- calls. A thread's local memory is its stack: each function has a frame with its local variables, its
+// parameters and results, and those of the functions it calls.
+
+// A parameter or a result in a frame.
+struct FramePlace {
+  std::uint32_t offset = 0;
+  std::uint32_t bytes = 0;
+};
+
+// Functions that every CUDA program may call and that no module defines.
+enum class Builtin : std::uint8_t { none, assertfail, vprintf };
+
+struct Function {
+  std::string name;
+  Builtin builtin = Builtin::none;
+  std::uint32_t start = 0;  // instruction
+  std::uint32_t frame_bytes = 0;
+  std::vector<FramePlace> parameters;
+  std::vector<FramePlace> results;
+  // What a call of a function that may be active already puts aside: its registers and the range of their ids.
+  struct Saved {
+    std::uint32_t offset = 0;  // into the register file
+    std::uint32_t bytes = 0;   // of a lane
+  };
+  std::vector<Saved> registers;
+  std::uint16_t first_id = 0;
+  std::uint16_t end_id = 0;
+  bool recursive = false;
+};
+
+inline constexpr std::uint32_t kIndirect = ~0U;
+
+struct CallSite {
+  std::uint32_t instruction = 0;
+  std::uint32_t caller = 0;          // function
+  std::uint32_t callee = kIndirect;  // function, or operand a holds its address
+  std::vector<FramePlace> arguments;
+  std::vector<FramePlace> results;
+};
+
+// The address of function `index`: no memory is there.
+constexpr std::uint64_t function_address(std::uint32_t index) { return (0x7fffULL << 48) + 16ULL * index; }
+
 struct Program {
   std::string name;
   std::string target;                    // "sm_90a"
@@ -152,8 +211,12 @@ struct Program {
   std::uint32_t static_shared_bytes = 0;
   std::uint32_t local_bytes = 0;  // per thread
   std::vector<NamedRange> shared_variables;
+  std::vector<Function> functions;  // 0 is the kernel
+  std::vector<CallSite> calls;
+  Slot frame;  // where the thread's frame begins in its local memory; 64-bit lanes, 0 in the kernel
   std::uint32_t max_threads = 1024;
   std::uint32_t required_block[3] = {0, 0, 0};
+  std::uint32_t required_cluster[3] = {0, 0, 0};  // of .reqnctapercluster; 0: none
   std::shared_ptr<const ModuleMemory> memory;
 
   // "line 12: add.f32 %f1, %f2, %f3;" with the template's place where known.

@@ -24,8 +24,11 @@ const std::vector<DeviceTraits>& cards() {
   return kCards;
 }
 
-// "sm_90a" -> 90; 0 if it is no such name.
-int number_of(std::string_view arch) {
+bool is_specific(std::string_view arch) { return arch.ends_with('a') || arch.ends_with('f'); }
+
+}  // namespace
+
+int arch_number(std::string_view arch) {
   if (!arch.starts_with("sm_")) return 0;
   int number = 0;
   for (char c : arch.substr(3)) {
@@ -34,10 +37,6 @@ int number_of(std::string_view arch) {
   }
   return number;
 }
-
-bool is_specific(std::string_view arch) { return arch.ends_with('a') || arch.ends_with('f'); }
-
-}  // namespace
 
 DeviceTraits traits_of(std::string_view arch) {
   std::vector<std::string> names;
@@ -50,9 +49,9 @@ DeviceTraits traits_of(std::string_view arch) {
 
 bool runs_on(std::string_view target, std::string_view arch) {
   if (target == arch) return true;
-  const int wanted = number_of(target);
+  const int wanted = arch_number(target);
   if (wanted == 0 || is_specific(target)) return false;
-  return wanted <= number_of(arch);
+  return wanted <= arch_number(arch);
 }
 
 }  // namespace gdnjit::emulator

@@ -47,6 +47,7 @@ void Decoder::barrier() {
     use(inst_.a, source(operand(0), Type::b32));
     return finish(Opcode::warp_sync, Class::control);
   }
+  if (take("cluster")) return cluster_barrier();
   take("cta");
   take("aligned");
   const bool arrives = take("arrive");

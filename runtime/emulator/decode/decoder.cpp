@@ -60,6 +60,7 @@ Round Decoder::take_any_round() {
 Space Decoder::take_space() {
   if (take("global")) return Space::global;
   if (take("shared") || take("shared::cta")) return Space::shared;
+  if (take("shared::cluster")) return Space::cluster;
   if (take("local")) return Space::local;
   if (take("const")) return Space::constant;
   if (take("param") || take("param::entry")) return Space::param;
@@ -142,6 +143,20 @@ Slot Decoder::special(std::string_view name, int bytes) {
       {"%nctaid.x", Special::nctaid_x},
       {"%nctaid.y", Special::nctaid_y},
       {"%nctaid.z", Special::nctaid_z},
+      {"%cluster_ctaid.x", Special::cluster_ctaid_x},
+      {"%cluster_ctaid.y", Special::cluster_ctaid_y},
+      {"%cluster_ctaid.z", Special::cluster_ctaid_z},
+      {"%cluster_nctaid.x", Special::cluster_nctaid_x},
+      {"%cluster_nctaid.y", Special::cluster_nctaid_y},
+      {"%cluster_nctaid.z", Special::cluster_nctaid_z},
+      {"%clusterid.x", Special::clusterid_x},
+      {"%clusterid.y", Special::clusterid_y},
+      {"%clusterid.z", Special::clusterid_z},
+      {"%nclusterid.x", Special::nclusterid_x},
+      {"%nclusterid.y", Special::nclusterid_y},
+      {"%nclusterid.z", Special::nclusterid_z},
+      {"%cluster_ctarank", Special::cluster_ctarank},
+      {"%cluster_nctarank", Special::cluster_nctarank},
       {"%laneid", Special::laneid},
       {"%warpid", Special::warpid},
       {"%nwarpid", Special::nwarpid},
@@ -261,7 +276,8 @@ void Decoder::address(const Operand& operand, Space space) {
   key_.wide_address = true;
   if (base.kind == Operand::Kind::reg) {
     const int bytes = type_bytes(kernel_.registers[base.reg].type);
-    if (bytes != 8 && !(bytes == 4 && (space == Space::shared || space == Space::local || space == Space::param))) {
+    if (bytes != 8 && !(bytes == 4 && (space == Space::shared || space == Space::cluster || space == Space::local ||
+                                       space == Space::param))) {
       malformed("the address register '{}' has {} bytes", base.name, bytes);
     }
     key_.wide_address = bytes == 8;

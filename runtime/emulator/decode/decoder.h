@@ -138,6 +138,10 @@ class Decoder {
   void prefetch();
   void cvt();
   void cvt_pack(Type to);
+  // ---- cluster.cpp
+  void cluster_barrier();
+  void mapa();
+  void getctarank();
   // ---- control.cpp
   void bra();
   void brx();

@@ -98,6 +98,8 @@ void Decoder::decode() {
   statement_ = nullptr;
   program_.max_threads = kernel_.max_threads != 0 ? std::min(kernel_.max_threads, 1024U) : 1024U;
   std::copy(std::begin(kernel_.required_block), std::end(kernel_.required_block), std::begin(program_.required_block));
+  std::copy(std::begin(kernel_.required_cluster), std::end(kernel_.required_cluster),
+            std::begin(program_.required_cluster));
 }
 
 const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families() {
@@ -167,6 +169,8 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"match", &Decoder::match},
                                                                       {"redux", &Decoder::redux},
                                                                       {"elect", &Decoder::elect},
+                                                                      {"mapa", &Decoder::mapa},
+                                                                      {"getctarank", &Decoder::getctarank},
                                                                       {"membar", &Decoder::no_effect},
                                                                       {"fence", &Decoder::no_effect},
                                                                       {"griddepcontrol", &Decoder::no_effect},

@@ -100,6 +100,7 @@ namespace {
 
 Class access_class(Space space, bool is_load) {
   switch (space) {
+    case Space::cluster:
     case Space::shared: return is_load ? Class::shared_load : Class::shared_store;
     case Space::local: return Class::local;
     case Space::param: return Class::data_movement;

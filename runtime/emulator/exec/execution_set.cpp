@@ -4,13 +4,13 @@ namespace gdnjit::emulator {
 
 namespace isa_portable {
 Handler find(const OpKey& key);
-void run_warp(Warp& warp, std::uint32_t quantum);
+std::uint32_t run_warp(Warp& warp, std::uint32_t quantum);
 }  // namespace isa_portable
 
 #ifdef GDNJIT_EMULATOR_AVX2
 namespace isa_avx2 {
 Handler find(const OpKey& key);
-void run_warp(Warp& warp, std::uint32_t quantum);
+std::uint32_t run_warp(Warp& warp, std::uint32_t quantum);
 }  // namespace isa_avx2
 #endif
 

@@ -102,6 +102,14 @@ enum class Opcode : std::uint16_t {
   barrier_arrive,
   barrier_red,
   nop,
+  // clusters
+  cluster_arrive,
+  cluster_wait,
+  mapa,
+  getctarank,
+  // calls
+  call,
+  ret,
 };
 
 enum class AtomicOp : std::uint8_t { add, min, max, and_, or_, xor_, exch, cas, inc, dec };
@@ -137,11 +145,16 @@ inline constexpr std::uint8_t kReducePopc = 1;
 inline constexpr std::uint8_t kReduceAnd = 2;
 inline constexpr std::uint8_t kReduceOr = 3;
 
+// Instruction::flags of the cluster's barrier.
+inline constexpr std::uint8_t kClusterAligned = 1;
+inline constexpr std::uint8_t kClusterRelaxed = 2;  // the arrival orders no memory
+
 struct ExecutionSet {
   std::string_view name;
   Handler (*find)(const OpKey&);
-  // Runs the warp until it finishes, waits at a barrier, or has issued `quantum` instructions (then: yielded).
-  void (*run_warp)(Warp& warp, std::uint32_t quantum);
+  // Runs the warp until it finishes, waits, or has issued `quantum` instructions (then: yielded). Returns how many
+  // instructions it completed.
+  std::uint32_t (*run_warp)(Warp& warp, std::uint32_t quantum);
 };
 
 // The fastest set this CPU can run.
@@ -152,6 +165,10 @@ const ExecutionSet& portable_execution_set();
 // Barriers, shared by the sets (exec/barrier.cpp). Each throws a report if the warp may not arrive.
 void arrive_at_barrier(Warp& warp, const Instruction& at, bool waits);
 void reduce_at_barrier(Warp& warp, const Instruction& at);
+// Families that gain nothing from the CPU's instruction set and are compiled once.
+Handler find_cluster(const OpKey& key);
+Handler find_call(const OpKey& key);
+
 // Checks that the lanes named in `members` are here, as every .sync instruction asks.
 void check_members(const Warp& warp, const Instruction& at, int lane, std::uint32_t members);
 

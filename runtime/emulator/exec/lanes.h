@@ -77,6 +77,6 @@ Handler find_collective(const OpKey& key);
 Handler find_control(const OpKey& key);
 
 Handler find(const OpKey& key);
-void run_warp(Warp& warp, std::uint32_t quantum);
+std::uint32_t run_warp(Warp& warp, std::uint32_t quantum);
 
 }  // namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA

@@ -1,10 +1,12 @@
 // The state of execution that instruction handlers work on: a warp of 32 lanes, its block, its launch.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,14 +18,26 @@
 namespace gdnjit::emulator {
 
 struct Block;
+struct Cluster;
 struct Worker;
 
-enum class WarpState : std::uint8_t { running, at_barrier, yielded, finished };
+// waiting: at an instruction that cannot complete yet and is tried again (suspend). at_barrier: until the barrier
+// releases it.
+enum class WarpState : std::uint8_t { running, at_barrier, waiting, yielded, finished };
 
 // Lanes that left the common path wait here at their pc until the rest gets there.
 struct LaneGroup {
   std::uint32_t pc = 0;
   std::uint32_t lanes = 0;
+  std::uint32_t depth = 0;  // of calls
+};
+
+// The calls that a warp's lanes are in.
+struct CallStack {
+  // By depth: the call that brought each lane there, as an index of Program::calls.
+  std::vector<std::array<std::uint32_t, kLanes>> sites;
+  // By lane: registers that recursive calls have put aside.
+  std::array<std::vector<std::byte>, kLanes> saved;
 };
 
 struct Warp {
@@ -40,12 +54,17 @@ struct Warp {
   WarpState state = WarpState::finished;
   std::uint32_t number = 0;  // in the block
   std::uint32_t first_thread = 0;
-  std::uint32_t threads = 0;  // lanes that exist, as a mask
-  std::uint32_t barrier = 0;  // waited for
+  std::uint32_t threads = 0;                            // lanes that exist, as a mask
+  std::uint32_t barrier = 0;                            // waited for
+  std::string (*describe_wait)(const Warp&) = nullptr;  // of a waiting warp, for the report of a deadlock
+  std::uint32_t cluster_arrived = 0;  // lanes that have arrived at the cluster's barrier in its present phase
+  std::uint32_t cluster_owed = 0;     // lanes that have arrived and not waited yet
   Block* block = nullptr;
   Worker* worker = nullptr;
   const Program* program = nullptr;
-  std::vector<LaneGroup> waiting;  // other lanes, highest pc first
+  std::uint32_t depth = 0;         // calls that the active lanes are in
+  std::vector<LaneGroup> waiting;  // other lanes; the next to run comes last
+  CallStack calls;
   // By id: the instruction, plus one, that first made this register undefined by using an unwritten one.
   std::vector<std::uint32_t> origin;
 
@@ -81,6 +100,10 @@ inline constexpr int kBarriers = 16;
 struct LaunchState {
   const Program* program = nullptr;
   std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t cluster[3] = {1, 1, 1};
+  std::uint32_t cluster_blocks = 1;
+  bool explicit_cluster = false;  // clusters were asked for
+  bool cooperative = false;       // all blocks of the grid take turns
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t block_threads = 1;
   std::uint32_t warps = 1;
@@ -103,6 +126,15 @@ struct Block {
   Barrier barriers[kBarriers];
   Warp* warps = nullptr;
   std::uint64_t instructions = 0;  // issued so far
+  Cluster* cluster = nullptr;
+  std::uint32_t rank = 0;  // in the cluster
+};
+
+// Blocks that can reach each other's shared memory; a block without a cluster is one of its own.
+struct Cluster {
+  std::span<Block> blocks;
+  std::uint32_t number[3] = {0, 0, 0};  // %clusterid
+  std::uint64_t phase = 0;              // of its barrier
 };
 
 // What belongs to one worker thread during a launch.
@@ -110,6 +142,14 @@ struct Worker {
   Counts counts;
   std::vector<std::uint32_t> range_hints;  // by instruction: the range of its last access
 };
+
+// For an instruction that cannot complete yet and has had no effect: the warp stays at it and others run; later it is
+// tried again. `describe` says what the warp waits for.
+inline void suspend(Warp& warp, const Instruction& at, std::string (*describe)(const Warp&)) {
+  warp.pc = at.index;
+  warp.state = WarpState::waiting;
+  warp.describe_wait = describe;
+}
 
 // Throws the report of a fault of `lane` (or of the whole warp, lane < 0) at the current instruction.
 [[noreturn]] void fault(const Warp& warp, const Instruction& at, int lane, const std::string& what);

@@ -49,10 +49,13 @@ void BodyParser::directive() {
   Space space = Space::shared;
   if (cursor_.take(".local")) {
     space = Space::local;
+  } else if (cursor_.take(".param")) {
+    space = Space::param;
   } else if (!cursor_.take(".shared")) {
     cursor_.unsupported("'{}' in a kernel", cursor_.peek().text);
   }
   kernel_.variables.push_back(parse_variable(cursor_, space));
+  kernel_.variables.back().scope = scopes_.back().number;
   cursor_.expect(";");
 }
 
@@ -107,6 +110,9 @@ void BodyParser::label() {
   const std::string_view name = cursor_.word();
   cursor_.expect(":");
   if (cursor_.take(".branchtargets")) return branch_targets(name);
+  if (cursor_.take(".callprototype")) return call_prototype(name);
+  // The functions an indirect call may reach; every call checks its target's parameters itself.
+  if (cursor_.take(".calltargets")) cursor_.unsupported("'.calltargets'");
   kernel_.labels.push_back({name, scopes_.back().number, static_cast<std::uint32_t>(kernel_.statements.size())});
 }
 
@@ -117,6 +123,21 @@ void BodyParser::branch_targets(std::string_view name) {
   } while (cursor_.take(","));
   cursor_.expect(";");
   kernel_.branch_targets.push_back(std::move(targets));
+}
+
+void BodyParser::call_prototype(std::string_view name) {
+  CallPrototype prototype{name, scopes_.back().number, {}, {}};
+  if (cursor_.take("(")) {
+    for (const Variable& result : parse_parameters(cursor_)) prototype.result_bytes.push_back(result.bytes);
+  }
+  cursor_.expect("_");
+  if (cursor_.take("(")) {
+    for (const Variable& parameter : parse_parameters(cursor_)) prototype.parameter_bytes.push_back(parameter.bytes);
+  }
+  while (cursor_.take(".noreturn")) {
+  }
+  cursor_.expect(";");
+  kernel_.prototypes.push_back(std::move(prototype));
 }
 
 void BodyParser::instruction() {
@@ -153,10 +174,20 @@ Operand BodyParser::operand() {
     return result;
   }
   if (cursor_.take("[")) return address();
+  if (cursor_.take("(")) {
+    result.kind = Operand::Kind::list;
+    if (cursor_.take(")")) return result;
+    do {
+      result.items.push_back(named(cursor_.word()));
+    } while (cursor_.take(","));
+    cursor_.expect(")");
+    return result;
+  }
   if (cursor_.take("{")) {
     result.kind = Operand::Kind::vector;
     do {
-      if (cursor_.peek().is("{") || result.items.size() >= 256) cursor_.error("a vector that no instruction takes");
+      if (cursor_.peek().is("{") || cursor_.peek().is("(") || result.items.size() >= 256)
+        cursor_.error("a vector that no instruction takes");
       result.items.push_back(operand());
     } while (cursor_.take(","));
     cursor_.expect("}");

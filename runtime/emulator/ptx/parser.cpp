@@ -173,6 +173,18 @@ Variable parse_variable(TokenCursor& cursor, Space space) {
   return variable;
 }
 
+std::vector<Variable> parse_parameters(TokenCursor& cursor) {
+  std::vector<Variable> parameters;
+  if (cursor.take(")")) return parameters;
+  do {
+    if (cursor.peek().is(".reg")) cursor.unsupported("a parameter in a register");
+    cursor.expect(".param");
+    parameters.push_back(parse_variable(cursor, Space::param));
+  } while (cursor.take(","));
+  cursor.expect(")");
+  return parameters;
+}
+
 namespace {
 
 class ModuleParser {
@@ -214,6 +226,8 @@ class ModuleParser {
       cursor_.expect(";");
     } else if (cursor_.take(".entry")) {
       kernel();
+    } else if (cursor_.take(".func")) {
+      function();
     } else {
       cursor_.unsupported("'{}' at module level", token.text);
     }
@@ -247,29 +261,51 @@ class ModuleParser {
     KernelText kernel;
     kernel.line = cursor_.peek().line;
     kernel.name = cursor_.word();
-    if (cursor_.take("(") && !cursor_.take(")")) {
-      do {
-        cursor_.expect(".param");
-        kernel.parameters.push_back(parse_variable(cursor_, Space::param));
-      } while (cursor_.take(","));
-      cursor_.expect(")");
-    }
+    if (cursor_.take("(")) kernel.parameters = parse_parameters(cursor_);
     while (!cursor_.peek().is("{")) kernel_directive(kernel);
     BodyParser(cursor_, kernel).parse();
     module_.kernels.push_back(std::move(kernel));
   }
 
+  // .func (.param .b32 result) name (.param .b32 a) { ... } or a declaration, which ends with ';'.
+  void function() {
+    KernelText function;
+    function.line = cursor_.peek().line;
+    if (cursor_.take("(")) function.results = parse_parameters(cursor_);
+    function.name = cursor_.word();
+    if (cursor_.take("(")) function.parameters = parse_parameters(cursor_);
+    while (cursor_.take(".noreturn")) {
+    }
+    if (cursor_.take(";")) {
+      function.has_body = false;
+    } else if (cursor_.peek().is("{")) {
+      BodyParser(cursor_, function).parse();
+    } else {
+      cursor_.unsupported("'{}' of a function", cursor_.peek().text);
+    }
+    module_.functions.push_back(std::move(function));
+  }
+
+  void sizes(std::string_view word, std::uint64_t (&size)[3]) {
+    int axis = 0;
+    do {
+      if (axis == 3) cursor_.error("{} has more than three sizes", word);
+      size[axis] = cursor_.integer();
+      if (size[axis] == 0 || size[axis] > 1024) cursor_.error("{} {}: must lie in 1..1024", word, size[axis]);
+      ++axis;
+    } while (cursor_.take(","));
+  }
+
   void kernel_directive(KernelText& kernel) {
     const std::string_view word = cursor_.word();
-    if (word == ".maxntid" || word == ".reqntid") {
-      std::uint64_t size[3] = {1, 1, 1};
-      int axis = 0;
-      do {
-        if (axis == 3) cursor_.error("{} has more than three sizes", word);
-        size[axis] = cursor_.integer();
-        if (size[axis] == 0 || size[axis] > 1024) cursor_.error("{} {}: must lie in 1..1024", word, size[axis]);
-        ++axis;
-      } while (cursor_.take(","));
+    std::uint64_t size[3] = {1, 1, 1};
+    if (word == ".reqnctapercluster") {
+      sizes(word, size);
+      for (int i = 0; i < 3; ++i) kernel.required_cluster[i] = static_cast<std::uint32_t>(size[i]);
+    } else if (word == ".explicitcluster") {
+      // The launch says how large; the device checks that it does.
+    } else if (word == ".maxntid" || word == ".reqntid") {
+      sizes(word, size);
       kernel.max_threads = static_cast<std::uint32_t>(size[0] * size[1] * size[2]);
       if (word == ".reqntid") {
         for (int i = 0; i < 3; ++i) kernel.required_block[i] = static_cast<std::uint32_t>(size[i]);

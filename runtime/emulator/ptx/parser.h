@@ -71,6 +71,9 @@ class TokenCursor {
 // Reads what follows a state space: "[.align n] [.v4] .type name [size] [= values]" without the ';' or ','.
 Variable parse_variable(TokenCursor& cursor, Space space);
 
+// Reads "(.param .b32 a, .param .b64 b)" behind its '('.
+std::vector<Variable> parse_parameters(TokenCursor& cursor);
+
 // Reads a kernel's body from its '{' to its '}'.
 class BodyParser {
  public:
@@ -90,6 +93,7 @@ class BodyParser {
   void line_directive();
   void label();
   void branch_targets(std::string_view name);
+  void call_prototype(std::string_view name);
   void instruction();
   Operand operand();
   Operand address();

@@ -25,6 +25,7 @@ struct Operand {
     vector,   // items: {a, b}
     address,  // items[0] (+ value): [a + 16]
     pair,     // items: a|b
+    list,     // items: (a, b), of a call
     sink,     // _
   };
   Kind kind = Kind::sink;
@@ -65,6 +66,14 @@ struct BranchTargets {
   int line = 0;
 };
 
+// prototype_0: .callprototype (.param .b32 _) _ (.param .b64 _);
+struct CallPrototype {
+  std::string_view name;
+  int scope = 0;
+  std::vector<std::uint64_t> parameter_bytes;
+  std::vector<std::uint64_t> result_bytes;
+};
+
 struct SymbolReference {
   std::uint64_t offset = 0;  // of the 8 bytes in the variable that hold the address
   std::string_view name;
@@ -81,20 +90,26 @@ struct Variable {
   std::vector<unsigned char> contents;  // of initialised variables; the rest is zero
   std::vector<SymbolReference> references;
   int line = 0;
+  int scope = 0;  // of a .param variable in a body
 };
 
+// A kernel or a function.
 struct KernelText {
   std::string name;
   int line = 0;
   std::vector<Variable> parameters;  // offsets follow from sizes and alignments
+  std::vector<Variable> results;     // of a function
+  bool has_body = true;              // false for a declaration
   std::vector<Register> registers;
-  std::vector<Variable> variables;  // shared and local
+  std::vector<Variable> variables;  // shared, local, and the .param variables of calls
   std::vector<Statement> statements;
   std::vector<Label> labels;
   std::vector<BranchTargets> branch_targets;
+  std::vector<CallPrototype> prototypes;
   std::vector<int> scope_parent;                // scope 0 is the body, its parent -1
   std::uint32_t max_threads = 0;                // .maxntid as a product; 0: none
   std::uint32_t required_block[3] = {0, 0, 0};  // .reqntid; zeros: none
+  std::uint32_t required_cluster[3] = {0, 0, 0};  // .reqnctapercluster; zeros: none
 };
 
 struct SourceFile {
@@ -107,6 +122,7 @@ struct ModuleText {
   std::string_view target;  // "sm_90a"
   std::vector<Variable> variables;
   std::vector<KernelText> kernels;
+  std::vector<KernelText> functions;
   std::vector<SourceFile> files;
 };
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runtime/emulator/exec/shared_window.h"
+
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
 
@@ -238,8 +240,9 @@ void count_wavefronts(Warp& warp, const std::uint64_t* offset, std::uint32_t byt
   }
 }
 
-void access_shared(Warp& warp, const Instruction& in, AccessKind kind, std::uint32_t bytes, Access& access) {
-  Block& block = *warp.block;
+// `block` is the warp's own or another of its cluster.
+void access_shared(Warp& warp, const Instruction& in, Block& block, AccessKind kind, std::uint32_t bytes,
+                   Access& access) {
   const std::uint64_t limit = block.launch->shared_bytes;
   check_alignment(warp, in, kind, access.host, warp.mask, bytes);
   access.contiguous = warp.mask == kAllLanes && is_contiguous(access.host, bytes);
@@ -267,6 +270,39 @@ void access_shared(Warp& warp, const Instruction& in, AccessKind kind, std::uint
   }
   count_wavefronts(warp, access.host, bytes, access.contiguous);
   for (int lane = 0; lane < kLanes; ++lane) access.host[lane] += reinterpret_cast<std::uint64_t>(block.shared);
+}
+
+// Lanes may reach into different blocks of the cluster; each block is one access.
+void access_cluster(Warp& warp, const Instruction& in, AccessKind kind, std::uint32_t bytes, Access& access) {
+  const std::uint32_t mask = warp.mask;
+  Access part;
+  for (std::uint32_t rest = mask; rest != 0;) {
+    const int lane = first_lane(rest);
+    Block* const block = shared_place_of(*warp.block, access.host[lane]).block;
+    if (block == nullptr) {
+      fault(warp, in, lane,
+            fmt::format("{} shared memory of block {} of its cluster, which has {}", verb(kind),
+                        (access.host[lane] >> kRankShift) - 1, warp.block->cluster->blocks.size()));
+    }
+    if (block != warp.block && has_exited(*block)) {
+      fault(warp, in, lane,
+            fmt::format("{} shared memory of block {} of its cluster, which has exited", verb(kind), block->rank));
+    }
+    std::uint32_t lanes = 0;
+    for (std::uint32_t others = rest; others != 0; others &= others - 1) {
+      const int other = first_lane(others);
+      const SharedPlace place = shared_place_of(*warp.block, access.host[other]);
+      if (place.block != block) continue;
+      lanes |= 1U << other;
+      part.host[other] = place.offset;
+    }
+    warp.mask = lanes;
+    access_shared(warp, in, *block, kind, bytes, part);
+    for (std::uint32_t others = lanes; others != 0; others &= others - 1)
+      access.host[first_lane(others)] = part.host[first_lane(others)];
+    rest &= ~lanes;
+  }
+  warp.mask = mask;
 }
 
 // ---- local memory and parameters
@@ -313,7 +349,8 @@ void access_param(Warp& warp, const Instruction& in, AccessKind kind, std::uint3
 void access_space(Warp& warp, const Instruction& in, Space space, AccessKind kind, std::uint32_t bytes,
                   Access& access) {
   switch (space) {
-    case Space::shared: return access_shared(warp, in, kind, bytes, access);
+    case Space::shared: return access_shared(warp, in, *warp.block, kind, bytes, access);
+    case Space::cluster: return access_cluster(warp, in, kind, bytes, access);
     case Space::local: return access_local(warp, in, kind, bytes, access);
     case Space::param: return access_param(warp, in, kind, bytes, access);
     default: return access_global(warp, in, kind, bytes, access);
@@ -339,13 +376,16 @@ Window window_of(const Warp& warp, int lane, std::uint64_t address) {
   const std::byte* local = block.local + thread * block.local_bytes;
   if (block.local_bytes != 0 && inside(local, block.local_bytes))
     return {Space::local, reinterpret_cast<std::uint64_t>(local)};
+  if (const SharedPlace place = shared_place_of_generic(block, address); place.block != nullptr) {
+    return {Space::cluster, address - cluster_address(place.block->rank, place.offset)};
+  }
   return {Space::global, 0};
 }
 
 // Lanes may point into different spaces; each space is one access.
 void access_generic(Warp& warp, const Instruction& in, AccessKind kind, std::uint32_t bytes, Access& access) {
   const std::uint32_t mask = warp.mask;
-  std::uint32_t lanes_of[6] = {};
+  std::uint32_t lanes_of[7] = {};
   Access part;
   std::uint64_t offset[kLanes];
   for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
@@ -354,7 +394,7 @@ void access_generic(Warp& warp, const Instruction& in, AccessKind kind, std::uin
     lanes_of[static_cast<int>(window.space)] |= 1U << lane;
     offset[lane] = access.host[lane] - window.begin;
   }
-  for (const Space space : {Space::global, Space::shared, Space::local, Space::param}) {
+  for (const Space space : {Space::global, Space::shared, Space::cluster, Space::local, Space::param}) {
     const std::uint32_t lanes = lanes_of[static_cast<int>(space)];
     if (lanes == 0) continue;
     for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1)

@@ -53,6 +53,7 @@ Handler pick_space(Space space) {
     case Space::generic: return execute<T, kOp, Space::generic>;
     case Space::global: return execute<T, kOp, Space::global>;
     case Space::shared: return execute<T, kOp, Space::shared>;
+    case Space::cluster: return execute<T, kOp, Space::cluster>;
     default: return nullptr;
   }
 }

@@ -1,32 +1,13 @@
 // Branches, exits, barriers, and the loop that runs a warp.
+#include "runtime/emulator/exec/divergence.h"
 #include "runtime/emulator/exec/lanes.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
 
-// Lanes leave the common path: they wait at their pc. The group with the lowest pc runs, because the places where
-// paths meet again lie behind the paths themselves.
-void park(Warp& warp, std::uint32_t pc, std::uint32_t lanes) {
-  auto place = warp.waiting.begin();
-  while (place != warp.waiting.end() && place->pc > pc) ++place;
-  if (place != warp.waiting.end() && place->pc == pc) {
-    place->lanes |= lanes;
-  } else {
-    warp.waiting.insert(place, {pc, lanes});
-  }
-}
-
-// Makes the lowest group the active one. REQUIRES: every live lane waits.
-void resume_lowest(Warp& warp) {
-  warp.pc = warp.waiting.back().pc;
-  warp.active = warp.waiting.back().lanes;
-  warp.waiting.pop_back();
-  warp.stop_pc = warp.waiting.empty() ? ~0U : warp.waiting.back().pc;
-}
-
 void reconverge(Warp& warp) {
-  park(warp, warp.pc, warp.active);
-  resume_lowest(warp);
+  park(warp, warp.depth, warp.pc, warp.active);
+  resume_next(warp);
 }
 
 void execute_bra(Warp& warp, const Instruction& in) {
@@ -37,9 +18,9 @@ void execute_bra(Warp& warp, const Instruction& in) {
     return;
   }
   ++warp.worker->counts.memory.divergent_branches;
-  park(warp, warp.pc, stay);
-  park(warp, in.target, taken);
-  resume_lowest(warp);
+  park(warp, warp.depth, warp.pc, stay);
+  park(warp, warp.depth, in.target, taken);
+  resume_next(warp);
 }
 
 // brx.idx: target is the first entry in Program::targets, operand a the index.
@@ -55,11 +36,11 @@ void execute_brx(Warp& warp, const Instruction& in) {
     const std::uint32_t target = warp.program->targets[in.target + index[lane]];
     if (rest == warp.mask) first = target;
     divergent = divergent || target != first;
-    park(warp, target, 1U << lane);
+    park(warp, warp.depth, target, 1U << lane);
   }
-  if (stay != 0) park(warp, warp.pc, stay);
+  if (stay != 0) park(warp, warp.depth, warp.pc, stay);
   if (divergent) ++warp.worker->counts.memory.divergent_branches;
-  resume_lowest(warp);
+  resume_next(warp);
 }
 
 void execute_exit(Warp& warp, const Instruction&) {
@@ -68,8 +49,10 @@ void execute_exit(Warp& warp, const Instruction&) {
   if (warp.active != 0) return;
   if (warp.waiting.empty()) {
     warp.state = WarpState::finished;
+    warp.depth = 0;
+    warp.calls = {};
   } else {
-    resume_lowest(warp);
+    resume_next(warp);
   }
 }
 
@@ -108,13 +91,13 @@ Handler find_control(const OpKey& key) {
 
 Handler find(const OpKey& key) {
   for (const auto family : {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement,
-                            find_memory, find_atomic, find_collective, find_control}) {
+                            find_memory, find_atomic, find_collective, find_control, find_cluster, find_call}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;
 }
 
-void run_warp(Warp& warp, std::uint32_t quantum) {
+std::uint32_t run_warp(Warp& warp, std::uint32_t quantum) {
   const Instruction* const code = warp.program->instructions.data();
   std::uint64_t* const issued = warp.worker->counts.issued.data();
   std::uint64_t* const lanes = warp.worker->counts.lanes.data();
@@ -141,12 +124,19 @@ void run_warp(Warp& warp, std::uint32_t quantum) {
     warp.undefined = undefined;
     if (undefined != 0) undefined = undefined_operand(warp, in);
     in.run(warp, in);
+    if (warp.state == WarpState::waiting) {  // not issued after all
+      ++left;
+      --issued[pc];
+      lanes[pc] -= static_cast<std::uint32_t>(__builtin_popcount(mask));
+      break;
+    }
     // Id 0 stands for "no result" and stays all ones.
     warp.written[in.marked] = (warp.written[in.marked] | mask) & ~undefined;
     if (warp.state != WarpState::running) break;
   }
   warp.block->instructions += quantum - left;
   if (warp.state == WarpState::running) warp.state = WarpState::yielded;
+  return quantum - left;
 }
 
 }  // namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA

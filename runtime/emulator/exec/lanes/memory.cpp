@@ -79,6 +79,7 @@ Handler pick_space(const OpKey& key) {
   switch (key.space) {
     case Space::generic: return pick.template operator()<Space::generic>();
     case Space::shared: return pick.template operator()<Space::shared>();
+    case Space::cluster: return pick.template operator()<Space::cluster>();
     case Space::local: return pick.template operator()<Space::local>();
     case Space::param: return pick.template operator()<Space::param>();
     case Space::global:
