@@ -111,6 +111,8 @@ LaunchCounters run(Device& device, const std::string& ptx, const std::string& en
   geometry.grid[0] = launch.blocks;
   geometry.block[0] = launch.threads;
   geometry.shared_bytes = launch.shared_bytes;
+  geometry.cluster[0] = launch.cluster;
+  geometry.cooperative = launch.cooperative;
   device.launch(*kernel, geometry, parameters, nullptr, launch.buffers);
   return *device.last_counters();
 }

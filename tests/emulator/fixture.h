@@ -66,6 +66,8 @@ struct Launch {
   std::uint32_t threads = 32;
   std::uint32_t shared_bytes = 0;
   std::vector<BufferRange> buffers = {};
+  std::uint32_t cluster = 1;
+  bool cooperative = false;
 };
 
 // Loads and launches; returns the counters.

@@ -151,7 +151,9 @@ std::uint64_t GroupRunner::special_value(const Warp& warp, Special special, std:
     case Special::lanemask_ge: return ~(own - 1) & kAllLanes;
     case Special::lanemask_gt: return ~(own | (own - 1)) & kAllLanes;
     case Special::dynamic_smem_size: return launch_.dynamic_shared_bytes;
-    case Special::total_smem_size: return launch_.shared_bytes;
+    case Special::total_smem_size:
+    case Special::aggr_smem_size: return launch_.shared_bytes;
+    case Special::zero: return 0;
   }
   return 0;
 }
