@@ -2,6 +2,8 @@
 // project knows which one it talks to, except to say so to the user.
 #pragma once
 
+#include <gdnjit/error.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -14,6 +16,7 @@
 
 #include "codegen/operator.h"
 #include "runtime/counters.h"
+#include "runtime/tensor_map.h"
 
 namespace gdnjit {
 
@@ -92,6 +95,12 @@ class Device {
   // Asynchronous on a GPU; complete on return on the emulator. Allocates no device memory; legal in graph capture.
   virtual void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
                       Stream stream, std::span<const BufferRange> buffers) = 0;
+
+  // The map of a tensor in this device's memory, for a kernel's `const __grid_constant__` parameter. Throws
+  // Error(invalid_argument) for a description that breaks a rule (runtime/tensor_map.h).
+  virtual TensorMap encode_tensor_map(const TensorMapSpec&) {
+    throw Error(ErrorCode::unsupported, "encoding a tensor map: this device has none");
+  }
 
   virtual std::unique_ptr<Event> create_event() = 0;
   // Runs `work` under capture on `stream` (not the default stream).

@@ -1,5 +1,5 @@
 # libgdnjit.so and its installation (component `library`).
-set(objects gdnjit_support gdnjit_codegen gdnjit_cache gdnjit_emulator gdnjit_cuda gdnjit_runtime)
+set(objects gdnjit_support gdnjit_tensor_map gdnjit_codegen gdnjit_cache gdnjit_emulator gdnjit_cuda gdnjit_runtime)
 list(TRANSFORM objects REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
 set(exports ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
 add_library(gdnjit_shared SHARED ${objects})

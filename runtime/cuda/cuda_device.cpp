@@ -168,6 +168,8 @@ class CudaDevice final : public Device {
   void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
               Stream stream, std::span<const BufferRange> buffers) override;
 
+  TensorMap encode_tensor_map(const TensorMapSpec& spec) override;
+
   std::unique_ptr<Event> create_event() override {
     const ContextScope scope(driver_, primary_.get());
     check(driver_, scope.result(), "creating an event on {}", info_.name);
@@ -245,6 +247,21 @@ void CudaDevice::launch(const Kernel& kernel, const LaunchGeometry& geometry, st
                               geometry.shared_bytes, handle_of(stream), nullptr, extra),
         "launching kernel '{}' on {} with grid {}x{}x{}, block {}x{}x{}, {} bytes of shared memory", loaded->name(),
         info_.name, grid[0], grid[1], grid[2], block[0], block[1], block[2], geometry.shared_bytes);
+}
+
+TensorMap CudaDevice::encode_tensor_map(const TensorMapSpec& spec) {
+  check_tensor_map(spec);
+  const ContextScope scope(driver_, primary_.get());
+  check(driver_, scope.result(), "encoding a tensor map on {}", info_.name);
+  TensorMap map;
+  check(driver_,
+        driver_.tensor_map_encode_tiled(map.opaque.data(), static_cast<int>(spec.type),
+                                        static_cast<std::uint32_t>(spec.rank), const_cast<void*>(spec.address),
+                                        spec.dims.data(), spec.strides.data(), spec.box.data(),
+                                        spec.element_strides.data(), kInterleaveNone, static_cast<int>(spec.swizzle),
+                                        static_cast<int>(spec.promotion), static_cast<int>(spec.fill)),
+        "encoding a tensor map on {}", info_.name);
+  return map;
 }
 
 std::unique_ptr<Graph> CudaDevice::capture(Stream stream, const std::function<void(Stream)>& work) {

@@ -75,6 +75,7 @@ inline constexpr int kMaxBlocksPerMultiprocessor = 106;
 inline constexpr int kFunctionSharedSizeBytes = 1;
 inline constexpr int kFunctionMaxDynamicSharedSizeBytes = 8;
 
+inline constexpr int kInterleaveNone = 0;                        // CUtensorMapInterleave
 inline constexpr unsigned kStreamNonBlocking = 1;                // CUstream_flags
 inline constexpr unsigned kEventDefault = 0;                     // CUevent_flags
 inline constexpr int kCaptureModeThreadLocal = 1;                // CUstreamCaptureMode
@@ -136,6 +137,10 @@ struct DriverTable {
   Result (*kernel_get_function)(FunctionRaw* function, KernelRaw kernel) = nullptr;
   Result (*kernel_get_attribute)(int* value, int attribute, KernelRaw kernel, DeviceOrdinal device) = nullptr;
   Result (*kernel_set_attribute)(int attribute, int value, KernelRaw kernel, DeviceOrdinal device) = nullptr;
+  Result (*tensor_map_encode_tiled)(void* map, int type, std::uint32_t rank, void* address, const std::uint64_t* dims,
+                                    const std::uint64_t* strides, const std::uint32_t* box,
+                                    const std::uint32_t* element_strides, int interleave, int swizzle, int promotion,
+                                    int fill) = nullptr;
   Result (*launch_kernel)(FunctionRaw function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                           unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream,
                           void** parameters, void** extra) = nullptr;
@@ -184,6 +189,7 @@ void visit_functions(Table& table, Visitor&& visit) {
   visit("cuKernelGetFunction", table.kernel_get_function);
   visit("cuKernelGetAttribute", table.kernel_get_attribute);
   visit("cuKernelSetAttribute", table.kernel_set_attribute);
+  visit("cuTensorMapEncodeTiled", table.tensor_map_encode_tiled);
   visit("cuLaunchKernel", table.launch_kernel);
 }
 

@@ -100,6 +100,42 @@ TEST_CASE_FIXTURE(Healthy, "a launch is two driver calls and hands over the para
   CHECK(launch.parameters == parameters);
 }
 
+TEST_CASE_FIXTURE(Healthy, "a tensor map reaches the driver as described, and a wrong one does not") {
+  const DeviceBuffer buffer(*device, 4096, "weights");
+  TensorMapSpec spec{.type = TensorMapType::bf16,
+                     .rank = 2,
+                     .address = buffer.data(),
+                     .dims = {128, 8},
+                     .strides = {512},
+                     .box = {64, 4},
+                     .element_strides = {1, 2},
+                     .swizzle = TensorMapSwizzle::b128,
+                     .fill = TensorMapFill::nan,
+                     .promotion = TensorMapPromotion::b256};
+  const TensorMap map = device->encode_tensor_map(spec);
+  CHECK(map.opaque.front() == std::byte{1});
+  CHECK(map.opaque.back() == std::byte{1});
+  REQUIRE(fake.tensor_maps().size() == 1);
+  const FakeTensorMap seen = fake.tensor_maps().front();
+  CHECK(seen.type == 9);
+  CHECK(seen.rank == 2);
+  CHECK(seen.address == buffer.data());
+  CHECK(seen.dims == std::vector<std::uint64_t>{128, 8});
+  CHECK(seen.strides == std::vector<std::uint64_t>{512});
+  CHECK(seen.box == std::vector<std::uint32_t>{64, 4});
+  CHECK(seen.element_strides == std::vector<std::uint32_t>{1, 2});
+  CHECK(seen.interleave == 0);
+  CHECK(seen.swizzle == 3);
+  CHECK(seen.promotion == 3);
+  CHECK(seen.fill == 1);
+  spec.box[0] = 128;
+  CHECK(says(error_of([&] { device->encode_tensor_map(spec); }), "box[0]=128"));
+  CHECK(fake.tensor_maps().size() == 1);
+  spec.box[0] = 64;
+  fake.fail("cuTensorMapEncodeTiled", 1, kNotSupported);
+  CHECK(says(error_of([&] { device->encode_tensor_map(spec); }), "encoding a tensor map on NVIDIA H200"));
+}
+
 TEST_CASE_FIXTURE(Healthy, "a grid without blocks is not launched") {
   const auto kernel = device->load(fake_image());
   for (int axis = 0; axis < 3; ++axis) {

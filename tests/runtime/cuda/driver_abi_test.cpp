@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "runtime/cuda/driver_api.h"
+#include "runtime/tensor_map.h"
 
 namespace gdnjit::cuda {
 namespace {
@@ -65,6 +66,7 @@ SAME_FUNCTION(library_get_kernel, cuLibraryGetKernel);
 SAME_FUNCTION(kernel_get_function, cuKernelGetFunction);
 SAME_FUNCTION(kernel_get_attribute, cuKernelGetAttribute);
 SAME_FUNCTION(kernel_set_attribute, cuKernelSetAttribute);
+SAME_FUNCTION(tensor_map_encode_tiled, cuTensorMapEncodeTiled);
 SAME_FUNCTION(launch_kernel, cuLaunchKernel);
 
 static_assert(kSuccess == CUDA_SUCCESS && kInvalidValue == CUDA_ERROR_INVALID_VALUE);
@@ -107,6 +109,16 @@ static_assert(kStreamNonBlocking == CU_STREAM_NON_BLOCKING && kEventDefault == C
 static_assert(kCaptureModeThreadLocal == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 static_assert(kCaptureStatusNone == CU_STREAM_CAPTURE_STATUS_NONE);
 static_assert(kGetProcAddressLegacyStream == CU_GET_PROC_ADDRESS_LEGACY_STREAM);
+static_assert(kInterleaveNone == CU_TENSOR_MAP_INTERLEAVE_NONE);
+static_assert(static_cast<int>(TensorMapType::s32) == CU_TENSOR_MAP_DATA_TYPE_INT32);
+static_assert(static_cast<int>(TensorMapType::f16) == CU_TENSOR_MAP_DATA_TYPE_FLOAT16);
+static_assert(static_cast<int>(TensorMapType::f32) == CU_TENSOR_MAP_DATA_TYPE_FLOAT32);
+static_assert(static_cast<int>(TensorMapType::f64) == CU_TENSOR_MAP_DATA_TYPE_FLOAT64);
+static_assert(static_cast<int>(TensorMapType::bf16) == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16);
+static_assert(static_cast<int>(TensorMapSwizzle::b128) == CU_TENSOR_MAP_SWIZZLE_128B);
+static_assert(static_cast<int>(TensorMapFill::nan) == CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA);
+static_assert(static_cast<int>(TensorMapPromotion::b256) == CU_TENSOR_MAP_L2_PROMOTION_L2_256B);
+static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap));
 static_assert(sizeof(DevicePointer) == sizeof(CUdeviceptr) && sizeof(DeviceOrdinal) == sizeof(CUdevice));
 
 TEST_CASE("the launch parameters' markers are those of cuda.h") {

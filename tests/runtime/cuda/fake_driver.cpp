@@ -49,6 +49,7 @@ void FakeDriver::reset() {
   pending_.clear();
   misuses_.clear();
   launches_.clear();
+  tensor_maps_.clear();
   event_times_.clear();
   current_ = nullptr;
 }
@@ -134,6 +135,11 @@ std::vector<std::string> FakeDriver::misuses() const {
   std::vector<std::string> all = misuses_;
   if (!capturing_.empty()) all.push_back("a stream was left capturing");
   return all;
+}
+
+std::vector<FakeTensorMap> FakeDriver::tensor_maps() const {
+  const std::lock_guard lock(mutex_);
+  return tensor_maps_;
 }
 
 std::vector<FakeLaunch> FakeDriver::launches() const {

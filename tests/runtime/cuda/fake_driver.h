@@ -28,6 +28,15 @@ struct FakeLaunch {
   std::vector<std::byte> parameters;
 };
 
+struct FakeTensorMap {
+  int type;
+  std::uint32_t rank;
+  void* address;
+  std::vector<std::uint64_t> dims, strides;
+  std::vector<std::uint32_t> box, element_strides;
+  int interleave, swizzle, promotion, fill;
+};
+
 class FakeDriver {
  public:
   static FakeDriver& instance();
@@ -50,6 +59,8 @@ class FakeDriver {
   // Calls that a real driver would not forgive: unknown handles, no current context, a capture left open.
   std::vector<std::string> misuses() const;
   std::vector<FakeLaunch> launches() const;
+  // As encoded; the n-th map's bytes all hold n, from 1.
+  std::vector<FakeTensorMap> tensor_maps() const;
 
   // Makes a context that is not ours current on this thread, and tells which is.
   static Context foreign_context();
@@ -104,6 +115,7 @@ class FakeDriver {
   std::map<StreamHandle, std::vector<std::function<void()>>> pending_;
   std::vector<std::string> misuses_;
   std::vector<FakeLaunch> launches_;
+  std::vector<FakeTensorMap> tensor_maps_;
   std::map<const void*, int> event_times_;  // milliseconds; -1 before the event is recorded
   int clock_ = 0;
 };

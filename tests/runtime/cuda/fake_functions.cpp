@@ -263,6 +263,24 @@ struct FakeFunctions {
     return result;
   }
 
+  static Result tensor_map_encode_tiled(void* map, int type, std::uint32_t rank, void* address,
+                                        const std::uint64_t* dims, const std::uint64_t* strides,
+                                        const std::uint32_t* box, const std::uint32_t* element_strides, int interleave,
+                                        int swizzle, int promotion, int fill) {
+    const Guard guard(fake().mutex_);
+    if (const Result result = fake().enter_in_context("cuTensorMapEncodeTiled"); result != kSuccess) return result;
+    if (reinterpret_cast<std::uintptr_t>(map) % 64 != 0 || rank < 1 || rank > 5)
+      return fake().misuse("cuTensorMapEncodeTiled: arguments", kInvalidValue);
+    FakeTensorMap made{type, rank, address, {}, {}, {}, {}, interleave, swizzle, promotion, fill};
+    made.dims.assign(dims, dims + rank);
+    made.strides.assign(strides, strides + rank - 1);
+    made.box.assign(box, box + rank);
+    made.element_strides.assign(element_strides, element_strides + rank);
+    fake().tensor_maps_.push_back(made);
+    std::memset(map, static_cast<int>(fake().tensor_maps_.size()), 128);
+    return kSuccess;
+  }
+
   static Result launch_kernel(FunctionRaw function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                               unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream,
                               void** parameters, void** extra) {
@@ -361,6 +379,7 @@ DriverTable FakeDriver::make_table() {
       .kernel_get_function = F::kernel_get_function,
       .kernel_get_attribute = F::kernel_get_attribute,
       .kernel_set_attribute = F::kernel_set_attribute,
+      .tensor_map_encode_tiled = F::tensor_map_encode_tiled,
       .launch_kernel = F::launch_kernel,
   };
 }

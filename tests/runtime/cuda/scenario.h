@@ -34,6 +34,8 @@ inline void run_scenario(const DriverTable& driver) {
   device->fill(buffer.data(), 3, 128, stream);
   device->copy_in(buffer.data(), host.data(), 64, stream);
 
+  device->encode_tensor_map({.address = buffer.data(), .dims = {128}, .box = {64}});
+
   const std::unique_ptr<Kernel> kernel = device->load(fake_image());
   const std::array<std::byte, 32> parameters{};
   const std::unique_ptr<Event> begin = device->create_event();
