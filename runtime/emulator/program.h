@@ -163,14 +163,14 @@ struct Function {
   Builtin builtin = Builtin::none;
   std::uint32_t start = 0;  // instruction
   std::uint32_t frame_bytes = 0;
-  std::vector<FramePlace> parameters;
-  std::vector<FramePlace> results;
+  std::vector<FramePlace> parameters = {};
+  std::vector<FramePlace> results = {};
   // What a call of a function that may be active already puts aside: its registers and the range of their ids.
   struct Saved {
     std::uint32_t offset = 0;  // into the register file
     std::uint32_t bytes = 0;   // of a lane
   };
-  std::vector<Saved> registers;
+  std::vector<Saved> registers = {};
   std::uint16_t first_id = 0;
   std::uint16_t end_id = 0;
   bool recursive = false;
@@ -182,8 +182,8 @@ struct CallSite {
   std::uint32_t instruction = 0;
   std::uint32_t caller = 0;          // function
   std::uint32_t callee = kIndirect;  // function, or operand a holds its address
-  std::vector<FramePlace> arguments;
-  std::vector<FramePlace> results;
+  std::vector<FramePlace> arguments = {};
+  std::vector<FramePlace> results = {};
 };
 
 // The address of function `index`: no memory is there.

@@ -31,7 +31,9 @@ void Decoder::brx() {
 void Decoder::ret() {
   take("uni");
   expect_operands(0, 0);
-  finish(Opcode::exit, Class::control);
+  inst_.target = function_;
+  const bool returns = function_ != 0 && statement_->opcode.front() == "ret";
+  finish(returns ? Opcode::ret : Opcode::exit, Class::control);
 }
 
 void Decoder::trap() {

@@ -63,7 +63,7 @@ Space Decoder::take_space() {
   if (take("shared::cluster")) return Space::cluster;
   if (take("local")) return Space::local;
   if (take("const")) return Space::constant;
-  if (take("param") || take("param::entry")) return Space::param;
+  if (take("param") || take("param::entry") || take("param::func")) return Space::param;
   return Space::generic;
 }
 
@@ -182,6 +182,7 @@ Slot Decoder::special(std::string_view name, int bytes) {
 std::optional<std::uint64_t> Decoder::symbol_value(std::string_view name) const {
   if (const auto found = local_symbols_.find(name); found != local_symbols_.end()) return found->second;
   if (const auto found = symbols_.global.find(name); found != symbols_.global.end()) return found->second;
+  if (symbols_.functions.contains(name)) return function_address(function_index(program_, symbols_, name));
   return std::nullopt;
 }
 
@@ -284,6 +285,12 @@ void Decoder::address(const Operand& operand, Space space) {
     use(inst_.a, register_slot(base.reg));
   } else if (base.kind == Operand::Kind::integer) {
     inst_.a = constant(base.value, true);
+  } else if (const auto offset = frame_offset(base.name)) {
+    // Variables of a function, and the parameters and results of calls: local memory.
+    if (space != Space::param && space != Space::local) malformed("'{}' is in the stack frame", base.name);
+    inst_.a = frame_slot();
+    inst_.immediate += static_cast<std::int64_t>(*offset);
+    key_.space = Space::local;
   } else {
     const auto value = symbol_value(base.name);
     if (!value) malformed("'{}' is neither a register nor a variable", base.name);

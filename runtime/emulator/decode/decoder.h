@@ -22,16 +22,27 @@ namespace gdnjit::emulator {
 struct ModuleSymbols {
   std::unordered_map<std::string_view, std::uint64_t> global;
   std::vector<const Variable*> shared;
+  std::unordered_map<std::string_view, const KernelText*> functions;  // those with a body
 };
+
+// The number of a function that the program calls or names, new on its first use. Throws if nobody defines it.
+std::uint32_t function_index(Program& program, const ModuleSymbols& symbols, std::string_view name);
+
+// Finds recursion and sizes the threads' stacks. REQUIRES: every function of the program is decoded.
+void link_calls(Program& program);
 
 class Decoder {
  public:
-  Decoder(const KernelText& kernel, const ModuleSymbols& symbols, const ExecutionSet& set, Program& program)
-      : kernel_(kernel), symbols_(symbols), set_(set), program_(program) {}
+  // `function` is the place in Program::functions; 0 for the kernel.
+  Decoder(const KernelText& kernel, const ModuleSymbols& symbols, const ExecutionSet& set, Program& program,
+          std::uint32_t function = 0)
+      : kernel_(kernel), symbols_(symbols), set_(set), program_(program), function_(function) {}
 
   // Fills the program. Throws Error(unsupported) for what the emulator does not execute and Error(device_failed)
   // for what is not PTX; both name the line and its text.
   void decode();
+  // Appends a function to the program. REQUIRES: the kernel is decoded.
+  void decode_function();
 
  private:
   using Family = void (Decoder::*)();
@@ -91,6 +102,10 @@ class Decoder {
   void lay_out_parameters();
   void lay_out_variables();
   void resolve_labels();
+  void decode_body();
+  void place_in_frame(const Variable& variable, int scope);
+  std::optional<std::uint64_t> frame_offset(std::string_view name) const;
+  Slot frame_slot();
 
   // ---- arithmetic.cpp
   void add_sub();
@@ -142,6 +157,11 @@ class Decoder {
   void cluster_barrier();
   void mapa();
   void getctarank();
+  // ---- call.cpp
+  void call();
+  void take_arguments(CallSite& site, const Operand* results, const Operand* arguments);
+  FramePlace argument_place(const Operand& operand) const;
+  void frame_address(std::uint64_t offset, Type type);
   // ---- control.cpp
   void bra();
   void brx();
@@ -160,6 +180,7 @@ class Decoder {
   const ModuleSymbols& symbols_;
   const ExecutionSet& set_;
   Program& program_;
+  std::uint32_t function_;
 
   const Statement* statement_ = nullptr;
   std::vector<std::string_view> modifiers_;  // not taken yet
@@ -174,6 +195,8 @@ class Decoder {
   std::unordered_map<std::string, std::uint64_t> specials_;            // "name/bytes" -> offset
   std::unordered_map<std::string_view, std::uint64_t> local_symbols_;  // parameters, shared and local variables
   std::map<std::pair<int, std::string_view>, std::uint32_t> labels_;
+  std::map<std::pair<int, std::string_view>, FramePlace> frame_symbols_;
+  std::uint64_t frame_bytes_ = 0;
 };
 
 // Parses and decodes a module. Returns the kernel named `entry`.

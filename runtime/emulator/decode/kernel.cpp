@@ -47,7 +47,9 @@ void Decoder::lay_out_variables() {
       unsupported("'{}' needs more memory than a GPU has", variable.name);
   };
   for (const Variable* variable : symbols_.shared) place(*variable);
-  for (const Variable& variable : kernel_.variables) place(variable);
+  for (const Variable& variable : kernel_.variables) {
+    if (variable.space != Space::param) place(variable);
+  }
   std::uint64_t alignment = 16;
   for (const Variable* variable : dynamic) alignment = std::max(alignment, variable->alignment);
   shared = dynamic.empty() ? shared : align_up(shared, alignment);
@@ -56,13 +58,17 @@ void Decoder::lay_out_variables() {
     program_.shared_variables.push_back({variable->name, shared, kMaxSharedBytes});
   }
   program_.static_shared_bytes = static_cast<std::uint32_t>(shared);
-  program_.local_bytes = static_cast<std::uint32_t>(align_up(local, 16));
+  frame_bytes_ = local;
+  for (const Variable& variable : kernel_.variables) {
+    if (variable.space == Space::param) place_in_frame(variable, variable.scope);
+  }
 }
 
 void Decoder::resolve_labels() {
   // Statement numbers and instruction numbers agree: every statement becomes one instruction.
   for (const Label& label : kernel_.labels) {
-    if (!labels_.emplace(std::pair{label.scope, label.name}, label.statement).second)
+    const auto first = static_cast<std::uint32_t>(program_.instructions.size());
+    if (!labels_.emplace(std::pair{label.scope, label.name}, first + label.statement).second)
       malformed("the label '{}' is defined twice", label.name);
   }
 }
@@ -74,6 +80,15 @@ void Decoder::decode() {
   constant(0, true);  // offset 0: what unused operands refer to
   lay_out_parameters();
   lay_out_variables();
+  decode_body();
+  program_.max_threads = kernel_.max_threads != 0 ? std::min(kernel_.max_threads, 1024U) : 1024U;
+  std::copy(std::begin(kernel_.required_block), std::end(kernel_.required_block), std::begin(program_.required_block));
+  std::copy(std::begin(kernel_.required_cluster), std::end(kernel_.required_cluster),
+            std::begin(program_.required_cluster));
+}
+
+// The instructions of a kernel or a function.
+void Decoder::decode_body() {
   resolve_labels();
   for (const Statement& statement : kernel_.statements) {
     statement_ = &statement;
@@ -96,10 +111,7 @@ void Decoder::decode() {
   key_ = OpKey{};
   ret();
   statement_ = nullptr;
-  program_.max_threads = kernel_.max_threads != 0 ? std::min(kernel_.max_threads, 1024U) : 1024U;
-  std::copy(std::begin(kernel_.required_block), std::end(kernel_.required_block), std::begin(program_.required_block));
-  std::copy(std::begin(kernel_.required_cluster), std::end(kernel_.required_cluster),
-            std::begin(program_.required_cluster));
+  program_.functions[function_].frame_bytes = static_cast<std::uint32_t>(align_up(frame_bytes_, 16));
 }
 
 const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families() {
@@ -159,6 +171,7 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"bra", &Decoder::bra},
                                                                       {"brx", &Decoder::brx},
                                                                       {"ret", &Decoder::ret},
+                                                                      {"call", &Decoder::call},
                                                                       {"exit", &Decoder::ret},
                                                                       {"trap", &Decoder::trap},
                                                                       {"bar", &Decoder::barrier},

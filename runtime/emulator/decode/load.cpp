@@ -16,7 +16,7 @@ std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
 }
 
 // Gives .global and .const variables host memory and fills in the addresses their initialisers name.
-std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSymbols& symbols) {
+std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSymbols& symbols, Program& program) {
   auto memory = std::make_shared<ModuleMemory>();
   std::uint64_t size = 0;
   std::vector<std::pair<const Variable*, std::uint64_t>> placed;
@@ -48,15 +48,31 @@ std::shared_ptr<ModuleMemory> place_variables(const ModuleText& module, ModuleSy
   for (const auto& [variable, offset] : placed) {
     for (const SymbolReference& reference : variable->references) {
       const auto found = symbols.global.find(reference.name);
-      if (found == symbols.global.end()) {
+      const bool is_function = symbols.functions.contains(reference.name);
+      if (found == symbols.global.end() && !is_function) {
         fail(ErrorCode::device_failed, "loading PTX: line {}: '{}' refers to the unknown variable '{}'", variable->line,
              variable->name, reference.name);
       }
-      const std::uint64_t address = found->second + static_cast<std::uint64_t>(reference.addend);
+      const std::uint64_t target =
+          is_function ? function_address(function_index(program, symbols, reference.name)) : found->second;
+      const std::uint64_t address = target + static_cast<std::uint64_t>(reference.addend);
       std::memcpy(reinterpret_cast<void*>(base + offset + reference.offset), &address, sizeof(address));
     }
   }
   return memory;
+}
+
+void find_functions(const ModuleText& module, ModuleSymbols& symbols) {
+  for (const KernelText& function : module.functions) {
+    if (!function.has_body) continue;
+    if (!symbols.functions.emplace(function.name, &function).second) {
+      fail(ErrorCode::device_failed, "loading PTX: line {}: the function '{}' is defined twice", function.line,
+           function.name);
+    }
+    for (const Variable& variable : function.variables) {
+      if (variable.space == Space::shared) symbols.shared.push_back(&variable);
+    }
+  }
 }
 
 void find_lines(Program& program) {
@@ -88,8 +104,16 @@ std::shared_ptr<const Program> load_program(std::string_view ptx, std::string_vi
   }
   ModuleSymbols symbols;
   program->target = module.target;
-  program->memory = place_variables(module, symbols);
+  program->functions.emplace_back().name = kernel->name;
+  find_functions(module, symbols);
+  program->memory = place_variables(module, symbols, *program);
   Decoder(*kernel, symbols, set, *program).decode();
+  // Decoding one function may find more.
+  for (std::uint32_t index = 1; index < program->functions.size(); ++index) {
+    const auto text = symbols.functions.find(program->functions[index].name);
+    if (text != symbols.functions.end()) Decoder(*text->second, symbols, set, *program, index).decode_function();
+  }
+  link_calls(*program);
   return program;
 }
 

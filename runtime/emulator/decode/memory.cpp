@@ -21,6 +21,9 @@ void Decoder::mov() {
       mark(inst_.dst);
       return finish(Opcode::clock, Class::data_movement);
     }
+    if (value.kind == Operand::Kind::symbol) {
+      if (const auto offset = frame_offset(value.name)) return frame_address(*offset + value.value, type);
+    }
     inst_.a = source_any(value, type_bytes(type));
   }
   inst_.dst = destination(operand(0), type);
@@ -156,7 +159,7 @@ void Decoder::st() {
   const int count = take("v2") ? 2 : take("v4") ? 4 : take("v8") ? 8 : 1;
   const Type type = need_type();
   expect_operands(2, 2);
-  if (space == Space::constant || space == Space::param) malformed("nothing can be stored there");
+  if (space == Space::constant) malformed("nothing can be stored there");
   if (type_bytes(type) == 0) malformed("st of .{}", type_name(type));
   if (count * type_bytes(type) > (space == Space::global ? 32 : 16)) malformed("an access of more than 16 bytes");
   const bool is_vector = operand(1).kind == Operand::Kind::vector;
@@ -182,6 +185,7 @@ void Decoder::st() {
   key_.type = type;
   key_.space = space;
   address(operand(0), space);
+  if (key_.space == Space::param) malformed("nothing can be stored there");
   inst_.count = static_cast<std::uint8_t>(count);
   inst_.b = slots.front();
   if (count > 1) inst_.operands = add_operands(slots);

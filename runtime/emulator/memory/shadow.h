@@ -33,6 +33,13 @@ class ShadowBits {
     });
   }
 
+  void unmark(std::uint64_t begin, std::uint64_t count) {
+    visit(begin, count, [](std::uint64_t& word, std::uint64_t bits) {
+      std::atomic_ref<std::uint64_t>(word).fetch_and(~bits, std::memory_order_relaxed);
+      return true;
+    });
+  }
+
   bool all_marked(std::uint64_t begin, std::uint64_t count) const {
     return visit(begin, count, [](std::uint64_t& word, std::uint64_t bits) {
       return (std::atomic_ref<std::uint64_t>(word).load(std::memory_order_relaxed) & bits) == bits;
