@@ -16,6 +16,8 @@ struct LaunchCounters {
   std::uint64_t special_function = 0;  // ex2, lg2, rsqrt, rcp, sin, cos, tanh
   std::uint64_t conversion = 0;
   std::uint64_t tensor_core = 0;
+  std::uint64_t tensor_core_macs = 0;     // multiply-accumulates of mma and wgmma
+  std::uint64_t tensor_shared_bytes = 0;  // operands that wgmma reads from shared memory; B once a warpgroup
   std::uint64_t shuffle = 0;
   std::uint64_t control = 0;        // branches, predicates, barriers
   std::uint64_t data_movement = 0;  // mov, ld/st of parameters

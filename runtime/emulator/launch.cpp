@@ -37,6 +37,8 @@ void add_counts(LaunchCounters& total, const Program& program, const Counts& cou
     add_class(total, program.instructions[index].counted, counts.issued[index]);
   }
   const LaunchCounters& memory = counts.memory;
+  total.tensor_core_macs += memory.tensor_core_macs;
+  total.tensor_shared_bytes += memory.tensor_shared_bytes;
   total.sectors_read += memory.sectors_read;
   total.sectors_written += memory.sectors_written;
   total.bytes_requested_read += memory.bytes_requested_read;

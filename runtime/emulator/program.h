@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "runtime/emulator/ptx/syntax.h"
+#include "runtime/emulator/tensor_op.h"
 #include "runtime/emulator/types.h"
 
 namespace gdnjit::emulator {
@@ -189,6 +191,13 @@ struct CallSite {
 // The address of function `index`: no memory is there.
 constexpr std::uint64_t function_address(std::uint32_t index) { return (0x7fffULL << 48) + 16ULL * index; }
 
+// An instruction other than wgmma that writes registers which a wgmma uses; execute_guarded stands in its place.
+struct GuardedWrite {
+  Handler run = nullptr;                    // its own handler
+  std::vector<std::uint16_t> ids;           // what it writes of those registers
+  std::uint16_t copied_from = kConstantId;  // of a mov between registers
+};
+
 struct Program {
   std::string name;
   std::string target;                    // "sm_90a"
@@ -200,6 +209,8 @@ struct Program {
   std::vector<InstructionPlace> places;   // beside instructions
   std::vector<Slot> operands;
   std::vector<std::uint32_t> targets;
+  std::vector<TensorOp> tensor_ops;
+  std::unordered_map<std::uint32_t, GuardedWrite> guarded_writes;  // by instruction
 
   std::uint32_t lane_bytes = 0;  // size of a warp's register file
   std::uint32_t ids = kFirstRegisterId;

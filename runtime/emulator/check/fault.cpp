@@ -57,7 +57,10 @@ void fault_undefined(const Warp& warp, const Instruction& at, std::uint32_t lane
     for (const std::uint16_t source : first.checked) {
       if (source != kConstantId) names += (names.empty() ? "" : ", ") + warp.program->id_names[source];
     }
-    what += fmt::format("\n  because one of {} had not been written at {}", names, warp.program->describe(first.index));
+    what += first.counted == Class::tensor_core
+                ? fmt::format("\n  because no wgmma.wait_group has completed {}", warp.program->describe(first.index))
+                : fmt::format("\n  because one of {} had not been written at {}", names,
+                              warp.program->describe(first.index));
   }
   fault(warp, at, std::countr_zero(lanes), what);
 }

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -162,6 +163,18 @@ class Decoder {
   void take_arguments(CallSite& site, const Operand* results, const Operand* arguments);
   FramePlace argument_place(const Operand& operand) const;
   void frame_address(std::uint64_t offset, Type type);
+  // ---- tensor.cpp
+  void mma();
+  void matrix_access();
+  void movmatrix();
+  void wgmma();
+  void wgmma_multiply();
+  void setmaxnreg();
+  void need_sync_aligned();
+  void take_shape_and_types(TensorOp& op, int m, std::span<ElementType* const> types);
+  void matrix_registers(const Operand& operand, std::size_t count, bool is_destination, std::vector<Slot>& slots);
+  std::int64_t small_constant(std::size_t index, std::int64_t low, std::int64_t high);
+  void guard_wgmma_registers(std::size_t first);
   // ---- control.cpp
   void bra();
   void brx();
@@ -197,6 +210,7 @@ class Decoder {
   std::map<std::pair<int, std::string_view>, std::uint32_t> labels_;
   std::map<std::pair<int, std::string_view>, FramePlace> frame_symbols_;
   std::uint64_t frame_bytes_ = 0;
+  std::set<std::uint16_t> wgmma_registers_;  // ids of accumulators and A fragments
 };
 
 // Parses and decodes a module. Returns the kernel named `entry`.

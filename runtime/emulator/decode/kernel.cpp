@@ -90,6 +90,7 @@ void Decoder::decode() {
 // The instructions of a kernel or a function.
 void Decoder::decode_body() {
   resolve_labels();
+  const std::size_t first = program_.instructions.size();
   for (const Statement& statement : kernel_.statements) {
     statement_ = &statement;
     modifiers_.assign(statement.opcode.begin() + 1, statement.opcode.end());
@@ -101,6 +102,7 @@ void Decoder::decode_body() {
       unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
     (this->*family->second)();
   }
+  guard_wgmma_registers(first);
   // A body may end without ret; labels may stand behind its last instruction.
   Statement last;
   last.opcode = {"ret"};
@@ -187,7 +189,13 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"membar", &Decoder::no_effect},
                                                                       {"fence", &Decoder::no_effect},
                                                                       {"griddepcontrol", &Decoder::no_effect},
-                                                                      {"nanosleep", &Decoder::no_effect}};
+                                                                      {"nanosleep", &Decoder::no_effect},
+                                                                      {"mma", &Decoder::mma},
+                                                                      {"ldmatrix", &Decoder::matrix_access},
+                                                                      {"stmatrix", &Decoder::matrix_access},
+                                                                      {"movmatrix", &Decoder::movmatrix},
+                                                                      {"wgmma", &Decoder::wgmma},
+                                                                      {"setmaxnreg", &Decoder::setmaxnreg}};
   return kFamilies;
 }
 

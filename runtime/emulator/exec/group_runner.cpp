@@ -185,6 +185,7 @@ void GroupRunner::start_warp(Warp& warp) {
   warp.cluster_arrived = 0;
   warp.cluster_owed = 0;
   std::fill(warp.origin.begin(), warp.origin.end(), 0U);
+  warp.wgmma.reset();
   warp.state = WarpState::yielded;
 }
 
@@ -205,6 +206,7 @@ void GroupRunner::place_block(Block& block, std::uint64_t cluster, std::uint32_t
 void GroupRunner::start_block(Block& block) {
   block.instructions = 0;
   std::fill(std::begin(block.barriers), std::end(block.barriers), Barrier{});
+  block.warpgroups.reset();
   if (launch_.shared_bytes != 0) {
     std::memset(block.shared, kPoison, launch_.shared_bytes);
     block.shared_written.clear();

@@ -110,6 +110,16 @@ enum class Opcode : std::uint16_t {
   // calls
   call,
   ret,
+  // matrices
+  mma,
+  ldmatrix,
+  stmatrix,
+  movmatrix,
+  wgmma,
+  wgmma_fence,
+  wgmma_commit,
+  wgmma_wait,
+  setmaxnreg,
 };
 
 enum class AtomicOp : std::uint8_t { add, min, max, and_, or_, xor_, exch, cas, inc, dec };

@@ -65,6 +65,7 @@ static inline void ternary(Warp& warp, const Instruction& in, F f) {
 }
 
 // The families. Each answers for its opcodes only.
+Handler find_packed(const OpKey& key);
 Handler find_floating(const OpKey& key);
 Handler find_integer(const OpKey& key);
 Handler find_bits(const OpKey& key);
@@ -75,6 +76,8 @@ Handler find_memory(const OpKey& key);
 Handler find_atomic(const OpKey& key);
 Handler find_collective(const OpKey& key);
 Handler find_control(const OpKey& key);
+Handler find_tensor(const OpKey& key);
+Handler find_matrix(const OpKey& key);
 
 Handler find(const OpKey& key);
 std::uint32_t run_warp(Warp& warp, std::uint32_t quantum);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@
 namespace gdnjit::emulator {
 
 struct Block;
+struct WgmmaQueue;
+struct WarpgroupLogs;
 struct Cluster;
 struct Worker;
 
@@ -67,6 +70,7 @@ struct Warp {
   CallStack calls;
   // By id: the instruction, plus one, that first made this register undefined by using an unwritten one.
   std::vector<std::uint32_t> origin;
+  std::shared_ptr<WgmmaQueue> wgmma;  // in flight; null until the first wgmma
 
   template <typename T>
   T* values(Slot slot) {
@@ -127,7 +131,8 @@ struct Block {
   Warp* warps = nullptr;
   std::uint64_t instructions = 0;  // issued so far
   Cluster* cluster = nullptr;
-  std::uint32_t rank = 0;  // in the cluster
+  std::uint32_t rank = 0;                     // in the cluster
+  std::shared_ptr<WarpgroupLogs> warpgroups;  // null until the first wgmma
 };
 
 // Blocks that can reach each other's shared memory; a block without a cluster is one of its own.

@@ -1,6 +1,7 @@
 // Branches, exits, barriers, and the loop that runs a warp.
 #include "runtime/emulator/exec/divergence.h"
 #include "runtime/emulator/exec/lanes.h"
+#include "runtime/emulator/exec/wgmma.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
@@ -43,11 +44,12 @@ void execute_brx(Warp& warp, const Instruction& in) {
   resume_next(warp);
 }
 
-void execute_exit(Warp& warp, const Instruction&) {
+void execute_exit(Warp& warp, const Instruction& in) {
   warp.live &= ~warp.mask;
   warp.active &= ~warp.mask;
   if (warp.active != 0) return;
   if (warp.waiting.empty()) {
+    if (warp.block->warpgroups != nullptr) check_wgmma_exit(warp, in);
     warp.state = WarpState::finished;
     warp.depth = 0;
     warp.calls = {};
@@ -90,8 +92,9 @@ Handler find_control(const OpKey& key) {
 }
 
 Handler find(const OpKey& key) {
-  for (const auto family : {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement,
-                            find_memory, find_atomic, find_collective, find_control, find_cluster, find_call}) {
+  for (const auto family :
+       {find_floating, find_integer, find_bits, find_compare, find_convert, find_movement, find_memory, find_atomic,
+        find_collective, find_control, find_cluster, find_call, find_tensor, find_matrix}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;
