@@ -1,6 +1,8 @@
 #include "runtime/cuda/cuda_device.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstring>
 #include <string>
 
 #include "runtime/cuda/device_properties.h"
@@ -218,6 +220,16 @@ std::unique_ptr<Kernel> CudaDevice::load(const KernelImage& image) {
   return std::make_unique<CudaKernel>(this, std::move(library), function, name);
 }
 
+namespace {
+
+bool has_clusters(const DeviceTraits& traits) {
+  int number = 0;
+  std::from_chars(traits.arch.data() + std::strlen("sm_"), traits.arch.data() + traits.arch.size(), number);
+  return number >= 90;
+}
+
+}  // namespace
+
 // More than 48 KB of dynamic shared memory must be asked for. Asking for all that the device has costs nothing: the
 // split with L1 follows what a launch really uses.
 void CudaDevice::allow_shared_memory(KernelRaw kernel, const std::string& name) {
@@ -227,7 +239,50 @@ void CudaDevice::allow_shared_memory(KernelRaw kernel, const std::string& name) 
   const int dynamic_bytes = std::max(0, info_.traits.shared_bytes_per_block - static_bytes);
   check(driver_, driver_.kernel_set_attribute(kFunctionMaxDynamicSharedSizeBytes, dynamic_bytes, kernel, device_),
         "allowing kernel '{}' {} bytes of shared memory on {}", name, dynamic_bytes, info_.name);
+  if (!has_clusters(info_.traits)) return;
+  check(driver_, driver_.kernel_set_attribute(kFunctionNonPortableClusterSizeAllowed, 1, kernel, device_),
+        "allowing kernel '{}' clusters of 16 blocks on {}", name, info_.name);
 }
+
+namespace {
+
+constexpr int kMaxLaunchAttributes = 3;
+
+bool has_cluster(const LaunchGeometry& geometry) {
+  return geometry.cluster[0] != 1 || geometry.cluster[1] != 1 || geometry.cluster[2] != 1;
+}
+
+// Attributes of what the geometry asks for beside sizes; returns how many.
+std::uint32_t fill_attributes(const LaunchGeometry& geometry, LaunchAttribute (&attributes)[kMaxLaunchAttributes]) {
+  std::uint32_t count = 0;
+  if (has_cluster(geometry)) {
+    attributes[count].id = LaunchAttributeId::cluster_dimension;
+    std::copy(std::begin(geometry.cluster), std::end(geometry.cluster), attributes[count++].value);
+  }
+  if (geometry.cooperative) {
+    attributes[count].id = LaunchAttributeId::cooperative;
+    attributes[count++].value[0] = 1;
+  }
+  if (geometry.programmatic) {
+    attributes[count].id = LaunchAttributeId::programmatic_stream_serialization;
+    attributes[count++].value[0] = 1;
+  }
+  return count;
+}
+
+std::string describe(const LaunchGeometry& geometry) {
+  const std::uint32_t(&grid)[3] = geometry.grid;
+  const std::uint32_t(&block)[3] = geometry.block;
+  std::string text = fmt::format("grid {}x{}x{}, block {}x{}x{}, {} bytes of shared memory", grid[0], grid[1], grid[2],
+                                 block[0], block[1], block[2], geometry.shared_bytes);
+  if (has_cluster(geometry))
+    text += fmt::format(", clusters of {}x{}x{}", geometry.cluster[0], geometry.cluster[1], geometry.cluster[2]);
+  if (geometry.cooperative) text += ", all blocks at once";
+  if (geometry.programmatic) text += ", overlapping its predecessor";
+  return text;
+}
+
+}  // namespace
 
 void CudaDevice::launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
                         Stream stream, std::span<const BufferRange>) {
@@ -238,15 +293,22 @@ void CudaDevice::launch(const Kernel& kernel, const LaunchGeometry& geometry, st
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return;
   const ContextScope scope(driver_, primary_.get());
   check(driver_, scope.result(), "launching kernel '{}' on {}", loaded->name(), info_.name);
+  LaunchAttribute attributes[kMaxLaunchAttributes];
+  LaunchConfig config{.shared_bytes = geometry.shared_bytes,
+                      .stream = handle_of(stream),
+                      .attributes = attributes,
+                      .attribute_count = fill_attributes(geometry, attributes)};
+  std::copy(std::begin(grid), std::end(grid), std::begin(config.grid));
+  std::copy(std::begin(block), std::end(block), std::begin(config.block));
   // As a block of bytes, because the driver then reads no more than we have. It copies them before it returns.
   std::size_t bytes = parameters.size();
   void* extra[] = {kLaunchParamBufferPointer, const_cast<std::byte*>(parameters.data()), kLaunchParamBufferSize, &bytes,
                    kLaunchParamEnd};
-  check(driver_,
-        driver_.launch_kernel(loaded->function(), grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                              geometry.shared_bytes, handle_of(stream), nullptr, extra),
-        "launching kernel '{}' on {} with grid {}x{}x{}, block {}x{}x{}, {} bytes of shared memory", loaded->name(),
-        info_.name, grid[0], grid[1], grid[2], block[0], block[1], block[2], geometry.shared_bytes);
+  const Result result = driver_.launch_kernel(&config, loaded->function(), nullptr, extra);
+  if (result != kSuccess)
+    throw_driver_error(
+        driver_, result,
+        fmt::format("launching kernel '{}' on {} with {}", loaded->name(), info_.name, describe(geometry)));
 }
 
 TensorMap CudaDevice::encode_tensor_map(const TensorMapSpec& spec) {

@@ -74,6 +74,7 @@ inline constexpr int kMaxBlocksPerMultiprocessor = 106;
 // CUfunction_attribute
 inline constexpr int kFunctionSharedSizeBytes = 1;
 inline constexpr int kFunctionMaxDynamicSharedSizeBytes = 8;
+inline constexpr int kFunctionNonPortableClusterSizeAllowed = 14;
 
 inline constexpr int kInterleaveNone = 0;                        // CUtensorMapInterleave
 inline constexpr unsigned kStreamNonBlocking = 1;                // CUstream_flags
@@ -82,7 +83,29 @@ inline constexpr int kCaptureModeThreadLocal = 1;                // CUstreamCapt
 inline constexpr int kCaptureStatusNone = 0;                     // CUstreamCaptureStatus
 inline constexpr std::uint64_t kGetProcAddressLegacyStream = 1;  // CUdriverProcAddress_flags
 
-// Values of cuLaunchKernel's `extra`.
+// CUlaunchAttribute: what a launch asks for beside its sizes. `id` says which member of the value counts.
+enum class LaunchAttributeId : std::uint32_t {
+  cooperative = 2,
+  cluster_dimension = 4,
+  programmatic_stream_serialization = 6,
+};
+struct LaunchAttribute {
+  LaunchAttributeId id = LaunchAttributeId::cooperative;
+  std::uint32_t padding = 0;
+  std::uint32_t value[16] = {};  // a flag, or x, y, z
+};
+
+// CUlaunchConfig
+struct LaunchConfig {
+  std::uint32_t grid[3] = {1, 1, 1};
+  std::uint32_t block[3] = {1, 1, 1};
+  std::uint32_t shared_bytes = 0;
+  StreamHandle stream = nullptr;
+  const LaunchAttribute* attributes = nullptr;
+  std::uint32_t attribute_count = 0;
+};
+
+// Values of cuLaunchKernelEx's `extra`.
 inline void* const kLaunchParamEnd = nullptr;
 inline void* const kLaunchParamBufferPointer = reinterpret_cast<void*>(1);
 inline void* const kLaunchParamBufferSize = reinterpret_cast<void*>(2);
@@ -141,9 +164,7 @@ struct DriverTable {
                                     const std::uint64_t* strides, const std::uint32_t* box,
                                     const std::uint32_t* element_strides, int interleave, int swizzle, int promotion,
                                     int fill) = nullptr;
-  Result (*launch_kernel)(FunctionRaw function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                          unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream,
-                          void** parameters, void** extra) = nullptr;
+  Result (*launch_kernel)(const LaunchConfig* config, FunctionRaw function, void** parameters, void** extra) = nullptr;
 };
 
 // Visits every function as visit(symbol, member). The symbols are those that cuGetProcAddress resolves to the ABI of
@@ -190,7 +211,7 @@ void visit_functions(Table& table, Visitor&& visit) {
   visit("cuKernelGetAttribute", table.kernel_get_attribute);
   visit("cuKernelSetAttribute", table.kernel_set_attribute);
   visit("cuTensorMapEncodeTiled", table.tensor_map_encode_tiled);
-  visit("cuLaunchKernel", table.launch_kernel);
+  visit("cuLaunchKernelEx", table.launch_kernel);
 }
 
 // Every member is a function pointer, so their number follows from the size.

@@ -98,6 +98,29 @@ TEST_CASE_FIXTURE(Healthy, "a launch is two driver calls and hands over the para
   CHECK(launch.block[0] == 128);
   CHECK(launch.shared_bytes == 65536);
   CHECK(launch.parameters == parameters);
+  CHECK(launch.attributes.empty());
+}
+
+TEST_CASE_FIXTURE(Healthy, "clusters, cooperative and programmatic launches reach the driver as attributes") {
+  const auto kernel = device->load(fake_image());
+  LaunchGeometry geometry = small_geometry();
+  geometry.cluster[0] = 2;
+  geometry.cooperative = true;
+  geometry.programmatic = true;
+  device->launch(*kernel, geometry, {}, nullptr, {});
+  const std::vector<LaunchAttribute> attributes = fake.launches().front().attributes;
+  REQUIRE(attributes.size() == 3);
+  CHECK(attributes[0].id == LaunchAttributeId::cluster_dimension);
+  CHECK(attributes[0].value[0] == 2);
+  CHECK(attributes[0].value[1] == 1);
+  CHECK(attributes[0].value[2] == 1);
+  CHECK(attributes[1].id == LaunchAttributeId::cooperative);
+  CHECK(attributes[1].value[0] == 1);
+  CHECK(attributes[2].id == LaunchAttributeId::programmatic_stream_serialization);
+  CHECK(attributes[2].value[0] == 1);
+  fake.fail("cuLaunchKernelEx", 1, kInvalidValue);
+  const Error error = error_of([&] { device->launch(*kernel, geometry, {}, nullptr, {}); });
+  CHECK(says(error, "clusters of 2x1x1, all blocks at once, overlapping its predecessor"));
 }
 
 TEST_CASE_FIXTURE(Healthy, "a tensor map reaches the driver as described, and a wrong one does not") {
@@ -148,7 +171,7 @@ TEST_CASE_FIXTURE(Healthy, "a grid without blocks is not launched") {
 
 TEST_CASE_FIXTURE(Healthy, "a refused launch names kernel, geometry and shared memory") {
   const auto kernel = device->load(fake_image());
-  fake.fail("cuLaunchKernel", 1, kLaunchOutOfResources);
+  fake.fail("cuLaunchKernelEx", 1, kLaunchOutOfResources);
   const Error error = error_of([&] { device->launch(*kernel, small_geometry(), {}, nullptr, {}); });
   CHECK(says(error, "launching kernel 'fake_kernel' on NVIDIA H200 with grid 2x3x1, block 128x1x1, 65536 bytes"));
   CHECK(says(error, "smaller tiles"));

@@ -2,6 +2,7 @@
 #include <cuda.h>
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <type_traits>
 
 #include "runtime/cuda/driver_api.h"
@@ -67,7 +68,7 @@ SAME_FUNCTION(kernel_get_function, cuKernelGetFunction);
 SAME_FUNCTION(kernel_get_attribute, cuKernelGetAttribute);
 SAME_FUNCTION(kernel_set_attribute, cuKernelSetAttribute);
 SAME_FUNCTION(tensor_map_encode_tiled, cuTensorMapEncodeTiled);
-SAME_FUNCTION(launch_kernel, cuLaunchKernel);
+SAME_FUNCTION(launch_kernel, cuLaunchKernelEx);
 
 static_assert(kSuccess == CUDA_SUCCESS && kInvalidValue == CUDA_ERROR_INVALID_VALUE);
 static_assert(kOutOfMemory == CUDA_ERROR_OUT_OF_MEMORY && kNotInitialized == CUDA_ERROR_NOT_INITIALIZED);
@@ -109,6 +110,19 @@ static_assert(kStreamNonBlocking == CU_STREAM_NON_BLOCKING && kEventDefault == C
 static_assert(kCaptureModeThreadLocal == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 static_assert(kCaptureStatusNone == CU_STREAM_CAPTURE_STATUS_NONE);
 static_assert(kGetProcAddressLegacyStream == CU_GET_PROC_ADDRESS_LEGACY_STREAM);
+static_assert(kFunctionNonPortableClusterSizeAllowed == CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED);
+static_assert(static_cast<int>(LaunchAttributeId::cooperative) == CU_LAUNCH_ATTRIBUTE_COOPERATIVE);
+static_assert(static_cast<int>(LaunchAttributeId::cluster_dimension) == CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION);
+static_assert(static_cast<int>(LaunchAttributeId::programmatic_stream_serialization) ==
+              CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION);
+static_assert(sizeof(LaunchAttribute) == sizeof(CUlaunchAttribute) &&
+              offsetof(LaunchAttribute, value) == offsetof(CUlaunchAttribute, value));
+static_assert(sizeof(LaunchConfig) == sizeof(CUlaunchConfig) &&
+              offsetof(LaunchConfig, block) == offsetof(CUlaunchConfig, blockDimX) &&
+              offsetof(LaunchConfig, shared_bytes) == offsetof(CUlaunchConfig, sharedMemBytes) &&
+              offsetof(LaunchConfig, stream) == offsetof(CUlaunchConfig, hStream) &&
+              offsetof(LaunchConfig, attributes) == offsetof(CUlaunchConfig, attrs) &&
+              offsetof(LaunchConfig, attribute_count) == offsetof(CUlaunchConfig, numAttrs));
 static_assert(kInterleaveNone == CU_TENSOR_MAP_INTERLEAVE_NONE);
 static_assert(static_cast<int>(TensorMapType::s32) == CU_TENSOR_MAP_DATA_TYPE_INT32);
 static_assert(static_cast<int>(TensorMapType::f16) == CU_TENSOR_MAP_DATA_TYPE_FLOAT16);

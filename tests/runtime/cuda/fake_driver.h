@@ -26,6 +26,7 @@ struct FakeLaunch {
   unsigned shared_bytes;
   StreamHandle stream;
   std::vector<std::byte> parameters;
+  std::vector<LaunchAttribute> attributes;
 };
 
 struct FakeTensorMap {

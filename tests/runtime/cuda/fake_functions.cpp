@@ -281,26 +281,27 @@ struct FakeFunctions {
     return kSuccess;
   }
 
-  static Result launch_kernel(FunctionRaw function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                              unsigned block_y, unsigned block_z, unsigned shared_bytes, StreamHandle stream,
-                              void** parameters, void** extra) {
+  static Result launch_kernel(const LaunchConfig* config, FunctionRaw function, void** parameters, void** extra) {
     const Guard guard(fake().mutex_);
-    if (const Result result = fake().enter_in_context("cuLaunchKernel"); result != kSuccess) return result;
-    if (!fake().is_live(kLibraryKind, function)) return fake().misuse("cuLaunchKernel: unloaded", kInvalidHandle);
+    if (const Result result = fake().enter_in_context("cuLaunchKernelEx"); result != kSuccess) return result;
+    if (!fake().is_live(kLibraryKind, function)) return fake().misuse("cuLaunchKernelEx: unloaded", kInvalidHandle);
     const bool as_bytes = parameters == nullptr && extra[0] == kLaunchParamBufferPointer &&
                           extra[2] == kLaunchParamBufferSize && extra[4] == kLaunchParamEnd;
-    if (!as_bytes) return fake().misuse("cuLaunchKernel: parameters", kInvalidValue);
-    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || static_cast<int>(shared_bytes) > fake().max_dynamic_shared_bytes) {
+    if (!as_bytes) return fake().misuse("cuLaunchKernelEx: parameters", kInvalidValue);
+    const std::uint32_t(&grid)[3] = config->grid;
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 ||
+        static_cast<int>(config->shared_bytes) > fake().max_dynamic_shared_bytes) {
       return kInvalidValue;
     }
     const auto* const bytes = static_cast<const std::byte*>(extra[1]);
     fake().launches_.push_back({fake().kernel_name,
-                                {grid_x, grid_y, grid_z},
-                                {block_x, block_y, block_z},
-                                shared_bytes,
-                                stream,
-                                {bytes, bytes + *static_cast<std::size_t*>(extra[3])}});
-    return known_stream("cuLaunchKernel", stream);
+                                {grid[0], grid[1], grid[2]},
+                                {config->block[0], config->block[1], config->block[2]},
+                                config->shared_bytes,
+                                config->stream,
+                                {bytes, bytes + *static_cast<std::size_t*>(extra[3])},
+                                {config->attributes, config->attributes + config->attribute_count}});
+    return known_stream("cuLaunchKernelEx", config->stream);
   }
 
   static Result get_proc_address(const char* symbol, void** function, int version, std::uint64_t, int* status) {

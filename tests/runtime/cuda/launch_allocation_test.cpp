@@ -37,8 +37,7 @@ TEST_CASE("a launch allocates no host memory") {
     *context = only_context;
     return kSuccess;
   };
-  table.launch_kernel = [](FunctionRaw, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                           StreamHandle, void**, void**) {
+  table.launch_kernel = [](const LaunchConfig*, FunctionRaw, void**, void**) {
     ++launches;
     return kSuccess;
   };
