@@ -20,11 +20,30 @@ void Decoder::binary_same(Opcode op, Type type, Class counted) {
 
 void Decoder::add_sub() {
   const bool is_add = statement_->opcode.front() == "add";
+  const Opcode op = is_add ? Opcode::add : Opcode::sub;
   const Type type = need_type();
   key_.round = take_round();
   key_.ftz = take("ftz");
   key_.sat = take("sat");
-  binary_same(is_add ? Opcode::add : Opcode::sub, type, arithmetic_class(type));
+  if (const auto narrow = take_type()) return mixed(op, type, *narrow);
+  binary_same(op, type, arithmetic_class(type));
+}
+
+// add.f32.f16 d, a, c and fma.rn.f32.f16 d, a, b, c: f32 arithmetic on 16-bit factors.
+void Decoder::mixed(Opcode op, Type type, Type narrow) {
+  if (type != Type::f32 || (narrow != Type::f16 && narrow != Type::bf16) || key_.ftz)
+    unsupported("arithmetic on .{} and .{}", type_name(type), type_name(narrow));
+  const bool is_fma = op == Opcode::fma;
+  expect_operands(is_fma ? 4 : 3, is_fma ? 4 : 3);
+  key_.type = type;
+  key_.source = narrow;
+  use(inst_.a, source(operand(1), narrow));
+  if (is_fma) use(inst_.b, source(operand(2), narrow));
+  use(inst_.c, source(operand(is_fma ? 3 : 2), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  inst_.flags = static_cast<std::uint8_t>(key_.round);
+  finish(op, Class::float_arithmetic);
 }
 
 void Decoder::mul() {
@@ -86,6 +105,8 @@ void Decoder::fma() {
   if (key_.round == Round::none) malformed("a rounding mode is needed");
   key_.ftz = take("ftz");
   key_.sat = take("sat");
+  key_.relu = take("relu");
+  if (const auto narrow = take_type()) return mixed(Opcode::fma, type, *narrow);
   expect_operands(4, 4);
   use(inst_.a, source(operand(1), type));
   use(inst_.b, source(operand(2), type));
@@ -118,9 +139,28 @@ void Decoder::min_max() {
   const Type type = need_type();
   key_.ftz = take("ftz");
   key_.nan = take("NaN");
+  key_.relu = take("relu");
   if (!is_float(type) && (key_.ftz || key_.nan)) unsupported("integer min and max have no such modifier");
-  if (operand_count() == 4) unsupported("min and max of three operands");
+  const bool three = operand_count() == 4;
+  if (take("xorsign")) {
+    if (!take("abs") || three) malformed("'.xorsign' belongs to '.abs' of two operands");
+    key_.variant = kXorSign;
+  } else if (three && take("abs")) {
+    key_.variant = kAbsolute;
+  }
+  if (three) return min_max_3(is_min ? Opcode::min3 : Opcode::max3, type);
   binary_same(is_min ? Opcode::min : Opcode::max, type, arithmetic_class(type));
+}
+
+void Decoder::min_max_3(Opcode op, Type type) {
+  if (type != Type::f32) malformed("three operands only for .f32");
+  key_.type = type;
+  use(inst_.a, source(operand(1), type));
+  use(inst_.b, source(operand(2), type));
+  use(inst_.c, source(operand(3), type));
+  inst_.dst = destination(operand(0), type);
+  mark(inst_.dst);
+  finish(op, Class::float_arithmetic);
 }
 
 void Decoder::abs_neg() {

@@ -186,7 +186,10 @@ void Decoder::setp() {
     if (negated) inst_.flags |= kNegateThird;
   }
   const Operand& result = operand(0);
+  const bool halves = compared == Type::f16x2 || compared == Type::bf16x2;
   if (result.kind == Operand::Kind::pair) {
+    if (!halves && (compared == Type::f16 || compared == Type::bf16))
+      malformed("one comparison of 16-bit values gives one predicate");
     inst_.dst = destination(result.items[0], Type::pred);
     const Slot second = destination(result.items[1], Type::pred);
     inst_.count = 2;
@@ -199,10 +202,41 @@ void Decoder::setp() {
   finish(Opcode::setp, Class::control);
 }
 
+// What set writes for true: 1.0 or all ones; for pairs, to each half. PTX defines these combinations only.
+std::int64_t Decoder::truth_of_set(Type result, Type compared) const {
+  const bool halves = compared == Type::f16x2 || compared == Type::bf16x2;
+  const bool is_16 = compared == Type::f16 || compared == Type::bf16;
+  switch (result) {
+    case Type::u32:
+    case Type::s32: return halves ? 0xffff : 0xffffffff;
+    case Type::f32:
+      if (halves || is_16) break;
+      return 0x3f800000;
+    case Type::u16:
+    case Type::s16:
+      if (!is_16) break;
+      return 0xffff;
+    case Type::f16:
+      if (halves) break;
+      return 0x3c00;
+    case Type::bf16:
+      if (halves) break;
+      return 0x3f80;
+    case Type::f16x2:
+      if (compared != Type::f16x2) break;
+      return 0x3c00;
+    case Type::bf16x2:
+      if (compared != Type::bf16x2) break;
+      return 0x3f80;
+    default: break;
+  }
+  unsupported("set from .{} into .{}", type_name(compared), type_name(result));
+}
+
 void Decoder::set() {
   const Type result = need_type();
   Type compared = need_type();
-  if (result != Type::u32 && result != Type::s32 && result != Type::f32) unsupported("set into .{}", type_name(result));
+  inst_.immediate = truth_of_set(result, compared);
   bool combined = false;
   comparison(compared, combined);
   expect_operands(combined ? 4 : 3, combined ? 4 : 3);
@@ -213,7 +247,6 @@ void Decoder::set() {
     use(inst_.c, predicate(operand(3), &negated));
     if (negated) inst_.flags |= kNegateThird;
   }
-  inst_.immediate = result == Type::f32 ? 0x3f800000 : 0xffffffff;
   inst_.dst = destination(operand(0), result);
   mark(inst_.dst);
   key_.type = result;

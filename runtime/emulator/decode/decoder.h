@@ -116,6 +116,8 @@ class Decoder {
   void div();
   void rem();
   void min_max();
+  void min_max_3(Opcode op, Type type);
+  void mixed(Opcode op, Type type, Type narrow);
   void abs_neg();
   void copysign();
   void square_root();
@@ -140,6 +142,7 @@ class Decoder {
   void slct();
   void testp();
   void comparison(Type& compared, bool& combined);
+  std::int64_t truth_of_set(Type result, Type compared) const;
   void unary_bits(Opcode op, Type type, Type result);
   void binary_same(Opcode op, Type type, Class counted);
   // ---- memory.cpp

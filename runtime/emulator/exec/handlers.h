@@ -27,6 +27,8 @@ enum class Opcode : std::uint16_t {
   rem,
   min,
   max,
+  min3,
+  max3,
   abs,
   neg,
   copysign,
@@ -134,13 +136,16 @@ struct OpKey {
   bool sat = false;
   bool nan = false;  // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
   bool relu = false;
-  std::uint8_t variant = 0;  // ShuffleMode
+  std::uint8_t variant = 0;  // ShuffleMode; kXorSign, kAbsolute of min and max
   Space space = Space::generic;
   Compare compare = Compare::eq;
   bool wide_register = false;  // the register of an ld, st or cvt has 64 bits
   bool wide_address = true;    // the address register has 64 bits
   AtomicOp atomic = AtomicOp::add;
 };
+
+inline constexpr std::uint8_t kXorSign = 1;   // min and max of magnitudes, with the product's sign
+inline constexpr std::uint8_t kAbsolute = 2;  // of the result, of three operands
 
 // Instruction::flags of setp: how the comparison combines with predicate c, and whether c is negated.
 inline constexpr std::uint8_t kCombineMask = 3;  // BoolOp

@@ -80,13 +80,6 @@ float round_float(double value, Round round) {
   }
 }
 
-// A double rounded to odd at f32 precision: what bf16 rounds from.
-float to_odd_float(double value) {
-  const float toward_zero = round_to_float<Round::rz>(value);
-  if (static_cast<double>(toward_zero) == value || value != value) return toward_zero;
-  return float_of(bits_of(toward_zero) | 1U);
-}
-
 double round_integer_to_double(std::uint64_t value, bool negative, Round round) {
   const std::uint64_t magnitude = negative ? 0 - value : value;
   const int shift = magnitude == 0 ? 0 : std::max(0, 11 - std::countl_zero(magnitude));

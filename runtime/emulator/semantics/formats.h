@@ -7,6 +7,13 @@
 
 namespace gdnjit::emulator {
 
+// A double rounded to odd at f32 precision: what shorter formats round from.
+static inline float to_odd_float(double value) {
+  const float toward_zero = round_to_float<Round::rz>(value);
+  if (static_cast<double>(toward_zero) == value || value != value) return toward_zero;
+  return float_of(bits_of(toward_zero) | 1U);
+}
+
 static inline float bf16_to_float(std::uint32_t bits) { return float_of(bits << 16); }
 
 // bf16 is the upper half of an f32, so rounding is integer arithmetic. NaN is 0x7fff.

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "runtime/emulator/exec/lanes.h"
-#include "runtime/emulator/semantics/floating.h"
+#include "runtime/emulator/semantics/packed.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
@@ -118,7 +118,91 @@ Handler pick_compare(const OpKey& key) {
   return nullptr;
 }
 
+// f16 and bf16 are compared as f32. kHalf: which half of the registers.
+template <Compare kCompare, typename Format, bool kFtz, int kHalf>
+std::uint32_t compare_half(Warp& warp, const Instruction& in) {
+  const auto* a = warp.values<std::uint32_t>(in.a);
+  const auto* b = warp.values<std::uint32_t>(in.b);
+  std::uint32_t result = 0;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const auto taken = [](std::uint32_t bits) {
+      bits = bits >> (16 * kHalf) & 0xffffU;
+      return Format::widen(kFtz ? Format::flush(bits) : bits);
+    };
+    if (holds<kCompare, float>(taken(a[lane]), taken(b[lane]))) result |= 1U << lane;
+  }
+  return result;
+}
+
+template <Compare kCompare, typename Format, bool kFtz>
+void execute_setp_16(Warp& warp, const Instruction& in) {
+  set_predicate(warp, in.dst, combine(warp, in, compare_half<kCompare, Format, kFtz, 0>(warp, in)));
+}
+
+// setp p|q: p from the low halves, q from the high ones.
+template <Compare kCompare, typename Format, bool kFtz>
+void execute_setp_pair(Warp& warp, const Instruction& in) {
+  const std::uint32_t low = combine(warp, in, compare_half<kCompare, Format, kFtz, 0>(warp, in));
+  const std::uint32_t high = combine(warp, in, compare_half<kCompare, Format, kFtz, 1>(warp, in));
+  if (in.count == 2) {
+    const Slot second = warp.program->operands[in.operands];
+    set_predicate(warp, second, high);
+    warp.written[second.id] = (warp.written[second.id] | warp.mask) & ~warp.undefined;
+  }
+  set_predicate(warp, in.dst, low);
+}
+
+// set of 16-bit values. The immediate is the value for true; for pairs, of one half.
+template <Compare kCompare, typename Format, bool kFtz, bool kPair>
+void execute_set_16(Warp& warp, const Instruction& in) {
+  const std::uint32_t low = combine(warp, in, compare_half<kCompare, Format, kFtz, 0>(warp, in));
+  const std::uint32_t high = kPair ? combine(warp, in, compare_half<kCompare, Format, kFtz, 1>(warp, in)) : 0;
+  const auto truth = static_cast<std::uint32_t>(in.immediate);
+  for_lanes(warp, warp.values<std::uint32_t>(in.dst), [=](int lane) {
+    const std::uint32_t first = (low >> lane & 1U) != 0 ? truth : 0U;
+    return kPair ? first | ((high >> lane & 1U) != 0 ? truth << 16 : 0U) : first;
+  });
+}
+
+template <Compare kCompare, typename Format, bool kFtz, bool kPair>
+Handler pick_16_kind(const OpKey& key) {
+  if (key.op == Opcode::set) return execute_set_16<kCompare, Format, kFtz, kPair>;
+  return kPair ? execute_setp_pair<kCompare, Format, kFtz> : execute_setp_16<kCompare, Format, kFtz>;
+}
+
+template <typename Format, bool kFtz, bool kPair>
+Handler pick_16(const OpKey& key) {
+  switch (key.compare) {
+    case Compare::eq: return pick_16_kind<Compare::eq, Format, kFtz, kPair>(key);
+    case Compare::ne: return pick_16_kind<Compare::ne, Format, kFtz, kPair>(key);
+    case Compare::lt: return pick_16_kind<Compare::lt, Format, kFtz, kPair>(key);
+    case Compare::le: return pick_16_kind<Compare::le, Format, kFtz, kPair>(key);
+    case Compare::gt: return pick_16_kind<Compare::gt, Format, kFtz, kPair>(key);
+    case Compare::ge: return pick_16_kind<Compare::ge, Format, kFtz, kPair>(key);
+    case Compare::equ: return pick_16_kind<Compare::equ, Format, kFtz, kPair>(key);
+    case Compare::neu: return pick_16_kind<Compare::neu, Format, kFtz, kPair>(key);
+    case Compare::ltu: return pick_16_kind<Compare::ltu, Format, kFtz, kPair>(key);
+    case Compare::leu: return pick_16_kind<Compare::leu, Format, kFtz, kPair>(key);
+    case Compare::gtu: return pick_16_kind<Compare::gtu, Format, kFtz, kPair>(key);
+    case Compare::geu: return pick_16_kind<Compare::geu, Format, kFtz, kPair>(key);
+    case Compare::num: return pick_16_kind<Compare::num, Format, kFtz, kPair>(key);
+    case Compare::nan: return pick_16_kind<Compare::nan, Format, kFtz, kPair>(key);
+  }
+  return nullptr;
+}
+
+Handler find_comparison_16(const OpKey& key) {
+  switch (key.source) {
+    case Type::f16: return key.ftz ? pick_16<F16, true, false>(key) : pick_16<F16, false, false>(key);
+    case Type::f16x2: return key.ftz ? pick_16<F16, true, true>(key) : pick_16<F16, false, true>(key);
+    case Type::bf16: return key.ftz ? nullptr : pick_16<Bf16, false, false>(key);
+    case Type::bf16x2: return key.ftz ? nullptr : pick_16<Bf16, false, true>(key);
+    default: return nullptr;
+  }
+}
+
 Handler find_comparison(const OpKey& key) {
+  if (key.source >= Type::f16 && key.source <= Type::bf16x2) return find_comparison_16(key);
   if (key.ftz && key.source != Type::f32) return nullptr;
   switch (key.source) {
     case Type::b16:
@@ -188,7 +272,10 @@ Handler find_compare(const OpKey& key) {
   switch (key.op) {
     case Opcode::setp:
     case Opcode::set: return find_comparison(key);
-    case Opcode::selp: return type_bytes(key.type) == 8 ? execute_selp<std::uint64_t> : execute_selp<std::uint32_t>;
+    case Opcode::selp:
+      return type_bytes(key.type) > 8    ? nullptr
+             : type_bytes(key.type) == 8 ? execute_selp<std::uint64_t>
+                                         : execute_selp<std::uint32_t>;
     case Opcode::slct:
       if (key.source == Type::s32) {
         return type_bytes(key.type) == 8 ? execute_slct<std::uint64_t, std::int32_t>

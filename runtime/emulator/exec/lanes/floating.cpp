@@ -152,6 +152,7 @@ Handler find_min_max(const OpKey& key) {
 }  // namespace
 
 Handler find_floating(const OpKey& key) {
+  if (key.relu || key.variant != 0 || key.source != Type::none) return nullptr;
   if (key.type == Type::f64) return find_f64(key);
   if (key.type != Type::f32) return nullptr;
   switch (key.op) {
