@@ -164,6 +164,9 @@ struct DriverTable {
                                     const std::uint64_t* strides, const std::uint32_t* box,
                                     const std::uint32_t* element_strides, int interleave, int swizzle, int promotion,
                                     int fill) = nullptr;
+  // Where a parameter lies in the kernel's parameter space. nullptr before driver 12.4.
+  Result (*kernel_get_param_info)(KernelRaw kernel, std::size_t index, std::size_t* offset,
+                                  std::size_t* bytes) = nullptr;
   Result (*launch_kernel)(const LaunchConfig* config, FunctionRaw function, void** parameters, void** extra) = nullptr;
 };
 
@@ -212,6 +215,12 @@ void visit_functions(Table& table, Visitor&& visit) {
   visit("cuKernelSetAttribute", table.kernel_set_attribute);
   visit("cuTensorMapEncodeTiled", table.tensor_map_encode_tiled);
   visit("cuLaunchKernelEx", table.launch_kernel);
+}
+
+// Functions that older drivers lack, as visit(symbol, member, driver version that has it).
+template <typename Table, typename Visitor>
+void visit_optional_functions(Table& table, Visitor&& visit) {
+  visit("cuKernelGetParamInfo", table.kernel_get_param_info, 12040);
 }
 
 // Every member is a function pointer, so their number follows from the size.

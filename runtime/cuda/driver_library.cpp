@@ -43,6 +43,12 @@ DriverLibrary open_driver(const std::function<void*(const char*)>& find_symbol) 
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
     }
   });
+  visit_optional_functions(table, [&](const char* symbol, auto& function, int version) {
+    void* address = nullptr;
+    int status = 0;
+    if (get_proc_address(symbol, &address, version, kGetProcAddressLegacyStream, &status) == kSuccess)
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
+  });
   if (!missing.empty()) return {std::nullopt, fmt::format("the CUDA driver lacks {}; {}", missing, kInstallDriver)};
   return {table, ""};
 }

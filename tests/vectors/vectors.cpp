@@ -66,7 +66,8 @@ double largest_finite(DType dtype, std::span<const std::byte> recorded) {
 bool near_enough(const Comparison& comparison, const Element& actual, const Element& recorded, double largest) {
   if (actual.is_nan || recorded.is_nan) return actual.is_nan && recorded.is_nan;
   if (comparison.kind == Comparison::Kind::ulps)
-    return std::fabs(static_cast<double>(actual.rank - recorded.rank)) <= comparison.limit;
+    return std::fabs(static_cast<double>(actual.rank - recorded.rank)) <= comparison.limit ||
+           std::fabs(actual.value - recorded.value) <= comparison.absolute;
   if (std::isinf(actual.value) || std::isinf(recorded.value)) return actual.rank == recorded.rank;
   return std::fabs(actual.value - recorded.value) <= comparison.limit * largest;
 }

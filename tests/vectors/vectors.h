@@ -26,9 +26,12 @@ struct Comparison {
   Kind kind = Kind::exact;
   DType dtype = DType::f32;  // of the elements, for ulps and ratio
   double limit = 0;
+  double absolute = 0;  // ulps: a difference of at most this is near enough too
 };
 constexpr Comparison exact() { return {}; }
-constexpr Comparison ulps(DType dtype, double limit) { return {Comparison::Kind::ulps, dtype, limit}; }
+constexpr Comparison ulps(DType dtype, double limit, double absolute = 0) {
+  return {Comparison::Kind::ulps, dtype, limit, absolute};
+}
 constexpr Comparison ratio(DType dtype, double limit) { return {Comparison::Kind::ratio, dtype, limit}; }
 
 struct VectorCase {

@@ -68,6 +68,7 @@ SAME_FUNCTION(kernel_get_function, cuKernelGetFunction);
 SAME_FUNCTION(kernel_get_attribute, cuKernelGetAttribute);
 SAME_FUNCTION(kernel_set_attribute, cuKernelSetAttribute);
 SAME_FUNCTION(tensor_map_encode_tiled, cuTensorMapEncodeTiled);
+SAME_FUNCTION(kernel_get_param_info, cuKernelGetParamInfo);
 SAME_FUNCTION(launch_kernel, cuLaunchKernelEx);
 
 static_assert(kSuccess == CUDA_SUCCESS && kInvalidValue == CUDA_ERROR_INVALID_VALUE);

@@ -42,6 +42,14 @@ TEST_CASE("a driver that lacks any function is refused by its name") {
   CHECK(contains(open_driver(FakeDriver::find_symbol).reason, "older than 12.0"));
 }
 
+TEST_CASE("a driver that lacks an optional function is taken without it") {
+  FakeDriver& fake = fresh();
+  fake.missing_symbols = {"cuKernelGetParamInfo"};
+  const DriverLibrary library = open_driver(FakeDriver::find_symbol);
+  REQUIRE(library.table.has_value());
+  CHECK((library.table->kernel_get_param_info == nullptr));
+}
+
 TEST_CASE("a machine without a usable GPU says why") {
   FakeDriver& fake = fresh();
   const DriverLibrary library = open_driver(FakeDriver::find_symbol);

@@ -74,6 +74,7 @@ class FakeDriver {
   std::string device_name = "NVIDIA H200";
   std::map<int, int> attributes;
   std::set<std::string> missing_symbols;
+  bool tells_parameters = false;            // cuKernelGetParamInfo knows the kernel's parameters
   std::string kernel_name = "fake_kernel";  // the only kernel in every binary
   int static_shared_bytes = 1024;
   int max_dynamic_shared_bytes = 49152;  // as set by the device

@@ -281,25 +281,51 @@ struct FakeFunctions {
     return kSuccess;
   }
 
+  // A tensor map and two pointers.
+  struct FakeParameter {
+    std::size_t offset;
+    std::size_t bytes;
+  };
+  static constexpr FakeParameter kFakeParameters[] = {{112, 128}, {240, 8}, {248, 8}};
+
+  static Result kernel_get_param_info(KernelRaw, std::size_t index, std::size_t* offset, std::size_t* bytes) {
+    const Guard guard(fake().mutex_);
+    if (const Result result = fake().enter_in_context("cuKernelGetParamInfo"); result != kSuccess) return result;
+    if (!fake().tells_parameters || index >= std::size(kFakeParameters)) return kInvalidValue;
+    *offset = kFakeParameters[index].offset;
+    *bytes = kFakeParameters[index].bytes;
+    return kSuccess;
+  }
+
   static Result launch_kernel(const LaunchConfig* config, FunctionRaw function, void** parameters, void** extra) {
     const Guard guard(fake().mutex_);
     if (const Result result = fake().enter_in_context("cuLaunchKernelEx"); result != kSuccess) return result;
     if (!fake().is_live(kLibraryKind, function)) return fake().misuse("cuLaunchKernelEx: unloaded", kInvalidHandle);
     const bool as_bytes = parameters == nullptr && extra[0] == kLaunchParamBufferPointer &&
                           extra[2] == kLaunchParamBufferSize && extra[4] == kLaunchParamEnd;
-    if (!as_bytes) return fake().misuse("cuLaunchKernelEx: parameters", kInvalidValue);
+    const bool one_by_one = parameters != nullptr && extra == nullptr;
+    if (!as_bytes && !one_by_one) return fake().misuse("cuLaunchKernelEx: parameters", kInvalidValue);
     const std::uint32_t(&grid)[3] = config->grid;
     if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 ||
         static_cast<int>(config->shared_bytes) > fake().max_dynamic_shared_bytes) {
       return kInvalidValue;
     }
-    const auto* const bytes = static_cast<const std::byte*>(extra[1]);
+    std::vector<std::byte> bytes;
+    if (as_bytes) {
+      const auto* const first = static_cast<const std::byte*>(extra[1]);
+      bytes.assign(first, first + *static_cast<std::size_t*>(extra[3]));
+    } else {
+      for (std::size_t i = 0; i < std::size(kFakeParameters); ++i) {
+        const auto* const first = static_cast<const std::byte*>(parameters[i]);
+        bytes.insert(bytes.end(), first, first + kFakeParameters[i].bytes);
+      }
+    }
     fake().launches_.push_back({fake().kernel_name,
                                 {grid[0], grid[1], grid[2]},
                                 {config->block[0], config->block[1], config->block[2]},
                                 config->shared_bytes,
                                 config->stream,
-                                {bytes, bytes + *static_cast<std::size_t*>(extra[3])},
+                                bytes,
                                 {config->attributes, config->attributes + config->attribute_count}});
     return known_stream("cuLaunchKernelEx", config->stream);
   }
@@ -307,9 +333,12 @@ struct FakeFunctions {
   static Result get_proc_address(const char* symbol, void** function, int version, std::uint64_t, int* status) {
     *function = nullptr;
     *status = 1;
-    if (version != 12000 || fake().missing_symbols.contains(symbol)) return kNotFound;
+    if (fake().missing_symbols.contains(symbol)) return kNotFound;
     visit_functions(fake().table_, [&](const char* name, auto& member) {
-      if (std::strcmp(name, symbol) == 0) *function = reinterpret_cast<void*>(member);
+      if (std::strcmp(name, symbol) == 0 && version == 12000) *function = reinterpret_cast<void*>(member);
+    });
+    visit_optional_functions(fake().table_, [&](const char* name, auto& member, int since) {
+      if (std::strcmp(name, symbol) == 0 && version == since) *function = reinterpret_cast<void*>(member);
     });
     *status = 0;
     return *function != nullptr ? kSuccess : kNotFound;
@@ -381,6 +410,7 @@ DriverTable FakeDriver::make_table() {
       .kernel_get_attribute = F::kernel_get_attribute,
       .kernel_set_attribute = F::kernel_set_attribute,
       .tensor_map_encode_tiled = F::tensor_map_encode_tiled,
+      .kernel_get_param_info = F::kernel_get_param_info,
       .launch_kernel = F::launch_kernel,
   };
 }
