@@ -95,6 +95,7 @@ TensorMapSpec plane(TensorMapType type, std::uint64_t width, std::uint64_t heigh
   return spec;
 }
 
+// The innermost coordinate is a multiple of 16 bytes: an H200 stops with an illegal instruction at others.
 void add_loads(std::vector<VectorCase>& cases) {
   using Swizzle = TensorMapSwizzle;
   using Type = TensorMapType;
@@ -102,24 +103,24 @@ void add_loads(std::vector<VectorCase>& cases) {
     const auto span = static_cast<std::uint32_t>(swizzle == Swizzle::none ? 64 : swizzle_span_bytes(swizzle));
     const std::string suffix = fmt::format(", swizzle {}", static_cast<int>(swizzle));
     add_load(cases, {"bf16 plane" + suffix, plane(Type::bf16, 100, 40, 256, span / 2, 16, swizzle), 8, 3});
-    add_load(cases, {"bf16 plane across both edges" + suffix, plane(Type::bf16, 100, 40, 256, span / 2, 16, swizzle),
-                     100 - static_cast<int>(span / 4), 31});
     add_load(cases,
-             {"f32 plane before the origin" + suffix, plane(Type::f32, 60, 50, 272, span / 4, 8, swizzle), -3, -2});
-    add_load(cases, {"narrow box" + suffix, plane(Type::u8, 200, 40, 208, 16, 24, swizzle), 21, 5});
+             {"bf16 plane across both edges" + suffix, plane(Type::bf16, 100, 40, 256, span / 2, 16, swizzle), 88, 31});
+    add_load(cases,
+             {"f32 plane before the origin" + suffix, plane(Type::f32, 60, 50, 272, span / 4, 8, swizzle), -4, -2});
+    add_load(cases, {"narrow box" + suffix, plane(Type::u8, 200, 40, 208, 16, 24, swizzle), 16, 5});
   }
   TensorMapSpec nan = plane(Type::bf16, 100, 40, 256, 32, 16, Swizzle::none);
   nan.fill = TensorMapFill::nan;
-  add_load(cases, {"filled with NaN", nan, 90, 30});
+  add_load(cases, {"filled with NaN", nan, 88, 30});
   TensorMapSpec strided = plane(Type::bf16, 100, 40, 256, 32, 16, Swizzle::none);
   strided.element_strides[1] = 3;
-  add_load(cases, {"every third row", strided, 4, 2});
+  add_load(cases, {"every third row", strided, 8, 2});
   TensorMapSpec line;
   line.type = Type::f32;
   line.rank = 1;
   line.dims = {1000};
   line.box = {64};
-  add_load(cases, {"line", line, 37});
+  add_load(cases, {"line", line, 36});
   add_load(cases, {"line past its end", line, 980});
   TensorMapSpec volume;
   volume.type = Type::f16;
@@ -127,10 +128,10 @@ void add_loads(std::vector<VectorCase>& cases) {
   volume.dims = {40, 10, 12};
   volume.strides = {96, 1008};
   volume.box = {16, 4, 5};
-  add_load(cases, {"volume", volume, 5, 8, 9});
+  add_load(cases, {"volume", volume, 8, 8, 9});
   volume.box = {32, 4, 5};
   volume.swizzle = Swizzle::b64;
-  add_load(cases, {"volume, swizzle 2", volume, 12, 3, 2});
+  add_load(cases, {"volume, swizzle 2", volume, 16, 3, 2});
 }
 
 void add_stores(std::vector<VectorCase>& cases) {

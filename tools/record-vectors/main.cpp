@@ -22,6 +22,8 @@ struct Arguments {
   std::string out;
   std::string compare;
   std::string family;
+  std::string name;
+  bool list = false;
 };
 
 std::string today() {
@@ -58,6 +60,11 @@ std::string run_one(Device& device, Compiler& compiler, const VectorCase& vector
   return difference(vector_case, output, recorded->output);
 }
 
+int list() {
+  for (const VectorCase& vector_case : all_cases()) fmt::print("{}\t{}\n", vector_case.family, vector_case.name);
+  return 0;
+}
+
 int run(const Arguments& arguments) {
   Options options = Options::from_environment();
   options.device = arguments.device;
@@ -74,6 +81,7 @@ int run(const Arguments& arguments) {
   for (const VectorCase& vector_case : all_cases()) {
     if (!runs_on(vector_case, info.traits.arch)) continue;
     if (!arguments.family.empty() && vector_case.family != arguments.family) continue;
+    if (!arguments.name.empty() && vector_case.name != arguments.name) continue;
     const std::string wrong =
         run_one(device, compiler, vector_case, arguments.compare.empty() ? nullptr : &reference, made);
     Tally& tally = families[vector_case.family];
@@ -101,9 +109,11 @@ int main(int argc, char** argv) {
   app.add_option("--out", arguments.out, "Write a recording to this file");
   app.add_option("--compare", arguments.compare, "Compare with this recording");
   app.add_option("--family", arguments.family, "Only the cases of this family");
+  app.add_option("--name", arguments.name, "Only the case of this name");
+  app.add_flag("--list", arguments.list, "Print the cases, family and name");
   CLI11_PARSE(app, argc, argv);
   try {
-    return vectors::run(arguments);
+    return arguments.list ? vectors::list() : vectors::run(arguments);
   } catch (const std::exception& error) {
     fmt::print(stderr, "record-vectors: {}\n", error.what());
     return 2;
