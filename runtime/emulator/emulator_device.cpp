@@ -15,6 +15,7 @@
 #include "runtime/emulator/geometry.h"
 #include "runtime/emulator/launch.h"
 #include "runtime/emulator/memory/allocations.h"
+#include "runtime/emulator/semantics/tensor_box.h"
 #include "runtime/emulator/traits.h"
 #include "runtime/support/check.h"
 
@@ -152,6 +153,19 @@ class EmulatorDevice : public Device {
         launch_now(step.launch.program, step.launch.geometry, step.launch.parameters, step.launch.buffers);
       }
     }
+  }
+
+  TensorMap encode_tensor_map(const TensorMapSpec& spec) override {
+    check_tensor_map(spec);
+    const auto row = spec.box[0] * static_cast<std::uint32_t>(tensor_map_type_bytes(spec.type));
+    const auto span = static_cast<std::uint32_t>(swizzle_span_bytes(spec.swizzle));
+    if (span != 0 && row != span) {
+      fail(
+          ErrorCode::unsupported,
+          "emulator: tensor map: box[0]={}: {} bytes; the emulator swizzles rows that fill the {} bytes of the swizzle",
+          spec.box[0], row, span);
+    }
+    return emulator::encode_tensor_map(spec);
   }
 
   std::unique_ptr<Event> create_event() override { return std::make_unique<EmulatorEvent>(); }

@@ -272,6 +272,7 @@ Slot Decoder::scratch(Type type) {
 // [register + offset], [symbol + offset] or [number].
 void Decoder::address(const Operand& operand, Space space) {
   if (operand.kind != Operand::Kind::address) malformed("an address in brackets is needed");
+  if (operand.items.size() != 1) malformed("coordinates belong to tensor copies");
   const Operand& base = operand.items[0];
   inst_.immediate = static_cast<std::int64_t>(operand.value);
   key_.wide_address = true;

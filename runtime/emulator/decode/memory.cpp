@@ -228,8 +228,9 @@ void Decoder::atom() {
 
 // A prefetch never faults on a GPU, so its address is not checked either.
 void Decoder::prefetch() {
+  if (take("tensormap")) return prefetch_tensormap();
   take_space();
-  for (const char* level : {"L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"}) take(level);
+  for (const char* level : {"L1", "L2", "L2::evict_last", "L2::evict_normal"}) take(level);
   expect_operands(1, 1);
   address(operand(0), Space::generic);
   inst_.checked[0] = kConstantId;

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "runtime/emulator/exec/async.h"
+
 namespace gdnjit::emulator {
 namespace {
 
@@ -227,6 +229,7 @@ bool GroupRunner::take_turns(Block& block, bool& progress) {
     }
     unfinished = unfinished || warp.state != WarpState::finished;
   }
+  if (!unfinished) finish_async(block);
   if (block.instructions > kMaxInstructions && unfinished) report_endless(block);
   return unfinished;
 }

@@ -112,6 +112,28 @@ enum class Opcode : std::uint16_t {
   // calls
   call,
   ret,
+  // asynchronous copies and mbarriers
+  cp_async,
+  cp_async_commit,
+  cp_async_wait,
+  cp_async_arrive,
+  bulk_copy,
+  bulk_commit,
+  bulk_wait,
+  bulk_prefetch,
+  tensor_load,
+  tensor_store,
+  tensor_prefetch,
+  prefetch_tensormap,
+  mbarrier_init,
+  mbarrier_inval,
+  mbarrier_expect_tx,
+  mbarrier_complete_tx,
+  mbarrier_arrive,
+  mbarrier_test_wait,
+  mbarrier_try_wait,
+  mbarrier_pending_count,
+  fence,
   // matrices
   mma,
   ldmatrix,
@@ -181,6 +203,7 @@ const ExecutionSet& portable_execution_set();
 void arrive_at_barrier(Warp& warp, const Instruction& at, bool waits);
 void reduce_at_barrier(Warp& warp, const Instruction& at);
 // Families that gain nothing from the CPU's instruction set and are compiled once.
+Handler find_async(const OpKey& key);
 Handler find_cluster(const OpKey& key);
 Handler find_call(const OpKey& key);
 

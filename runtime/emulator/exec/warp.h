@@ -23,6 +23,7 @@ struct WgmmaQueue;
 struct WarpgroupLogs;
 struct Cluster;
 struct Worker;
+struct AsyncState;
 
 // waiting: at an instruction that cannot complete yet and is tried again (suspend). at_barrier: until the barrier
 // releases it.
@@ -132,6 +133,7 @@ struct Block {
   std::uint64_t instructions = 0;  // issued so far
   Cluster* cluster = nullptr;
   std::uint32_t rank = 0;                     // in the cluster
+  std::shared_ptr<AsyncState> async;          // asynchronous operations and mbarriers; nullptr before the first
   std::shared_ptr<WarpgroupLogs> warpgroups;  // null until the first wgmma
 };
 

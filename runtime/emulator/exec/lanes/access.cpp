@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runtime/emulator/exec/async.h"
+#include "runtime/emulator/exec/banks.h"
 #include "runtime/emulator/exec/shared_window.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
@@ -202,42 +204,12 @@ std::string shared_place(const Warp& warp, std::uint64_t offset) {
   return fmt::format("offset {}", offset);
 }
 
-// A phase is what the hardware serves at once: 32 lanes of up to 4 bytes, 16 of 8, 8 of 16. In a phase, different words
-// of one of the 32 banks take turns; equal words are broadcast.
-std::uint32_t phase_wavefronts(const std::uint64_t* offset, std::uint32_t mask, std::uint32_t words) {
-  std::uint32_t used[32] = {};
-  std::uint64_t seen[32][kLanes];
-  std::uint32_t most = 0;
-  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    for (std::uint32_t word = 0; word < words; ++word) {
-      const std::uint64_t at = offset[first_lane(rest)] / 4 + word;
-      const auto bank = static_cast<std::uint32_t>(at % 32);
-      bool repeated = false;
-      for (std::uint32_t i = 0; i < used[bank]; ++i) repeated = repeated || seen[bank][i] == at;
-      if (repeated) continue;
-      seen[bank][used[bank]++] = at;
-      most = std::max(most, used[bank]);
-    }
-  }
-  return most;
-}
-
-void count_wavefronts(Warp& warp, const std::uint64_t* offset, std::uint32_t bytes, bool contiguous) {
+void count_access(Warp& warp, const std::uint64_t* offset, std::uint32_t bytes, bool contiguous) {
   LaunchCounters& counters = warp.worker->counts.memory;
+  if (!contiguous) return count_wavefronts(counters, offset, warp.mask, bytes);
   const std::uint32_t words = bytes < 4 ? 1 : bytes / 4;
-  const std::uint32_t lanes = 32 / words;
-  if (contiguous) {
-    counters.shared_wavefronts += words;
-    counters.shared_wavefronts_ideal += words;
-    return;
-  }
-  const std::uint32_t phase_mask = lanes == 32 ? kAllLanes : (1U << lanes) - 1;
-  for (std::uint32_t phase = 0; phase < words; ++phase) {
-    const std::uint32_t mask = warp.mask & (phase_mask << (phase * lanes));
-    if (mask == 0) continue;
-    counters.shared_wavefronts += phase_wavefronts(offset, mask, words);
-    counters.shared_wavefronts_ideal += 1;
-  }
+  counters.shared_wavefronts += words;
+  counters.shared_wavefronts_ideal += words;
 }
 
 // `block` is the warp's own or another of its cluster.
@@ -264,11 +236,12 @@ void access_shared(Warp& warp, const Instruction& in, Block& block, AccessKind k
     if (kind != AccessKind::store && !block.shared_written.all_marked(run.begin, run.bytes)) {
       const std::uint64_t at = first_unwritten(block.shared_written, run.begin, run.bytes);
       fault(warp, in, lane_at(access, warp.mask, run, bytes, at),
-            fmt::format("reads shared memory that nobody has written: {}", shared_place(warp, at)));
+            fmt::format("reads shared memory that nobody has written: {}{}", shared_place(warp, at),
+                        describe_unwritten(block, at)));
     }
     if (kind != AccessKind::load) block.shared_written.mark(run.begin, run.bytes);
   }
-  count_wavefronts(warp, access.host, bytes, access.contiguous);
+  count_access(warp, access.host, bytes, access.contiguous);
   for (int lane = 0; lane < kLanes; ++lane) access.host[lane] += reinterpret_cast<std::uint64_t>(block.shared);
 }
 
