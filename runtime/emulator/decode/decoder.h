@@ -160,7 +160,10 @@ class Decoder {
   void atom();
   void prefetch();
   void cvt();
+  // ---- convert.cpp
   void cvt_pack(Type to);
+  void cvt_narrow();
+  void cvt_integers();
   // ---- cluster.cpp
   void cluster_barrier();
   void mapa();

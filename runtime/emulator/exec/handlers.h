@@ -78,6 +78,8 @@ enum class Opcode : std::uint16_t {
   // conversion
   cvt,
   cvt_pack,
+  cvt_narrow,
+  cvt_integers,
   // memory
   ld,
   st,
@@ -158,7 +160,7 @@ struct OpKey {
   bool sat = false;
   bool nan = false;  // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
   bool relu = false;
-  std::uint8_t variant = 0;  // ShuffleMode; kXorSign, kAbsolute of min and max
+  std::uint8_t variant = 0;  // ShuffleMode; kXorSign, kAbsolute of min and max; kSatFinite
   Space space = Space::generic;
   Compare compare = Compare::eq;
   bool wide_register = false;  // the register of an ld, st or cvt has 64 bits
@@ -166,6 +168,7 @@ struct OpKey {
   AtomicOp atomic = AtomicOp::add;
 };
 
+inline constexpr std::uint8_t kSatFinite = 1;  // of cvt
 inline constexpr std::uint8_t kXorSign = 1;   // min and max of magnitudes, with the product's sign
 inline constexpr std::uint8_t kAbsolute = 2;  // of the result, of three operands
 
