@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/group_runner.h"
@@ -16,6 +17,7 @@
 #include "runtime/emulator/launch.h"
 #include "runtime/emulator/memory/allocations.h"
 #include "runtime/emulator/semantics/tensor_box.h"
+#include "runtime/emulator/races/launch_races.h"
 #include "runtime/emulator/traits.h"
 #include "runtime/support/check.h"
 
@@ -81,7 +83,8 @@ std::atomic<std::uint64_t> devices_made{0};
 
 class EmulatorDevice : public Device {
  public:
-  explicit EmulatorDevice(std::string_view arch) : pool_(std::max(1U, std::thread::hardware_concurrency())) {
+  EmulatorDevice(std::string_view arch, EmulatorChecks checks)
+      : checks_(checks), pool_(std::max(1U, std::thread::hardware_concurrency())) {
     info_.kind = DeviceKind::emulator;
     info_.traits = traits_of(arch);
     info_.name = fmt::format("emulator of {}", arch);
@@ -199,6 +202,7 @@ class EmulatorDevice : public Device {
 
   // Addresses are used again after a device is gone, numbers are not.
   const std::uint64_t number_ = ++devices_made;
+  const EmulatorChecks checks_;
   DeviceInfo info_;
   Allocations allocations_;
   ThreadPool pool_;
@@ -304,10 +308,12 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.block_threads = geometry.block[0] * geometry.block[1] * geometry.block[2];
   launch.warps = (launch.block_threads + kLanes - 1) / kLanes;
   launch.dynamic_shared_bytes = geometry.shared_bytes;
-  launch.shared_bytes = program->static_shared_bytes + geometry.shared_bytes;
+  launch.shared_bytes = program->shared_extent + geometry.shared_bytes;
   launch.sm_count = info_.traits.sm_count;
   launch.parameters = copy.get();
   launch.ranges = &ranges;
+  std::optional<LaunchRaces> races;
+  if (checks_ == EmulatorChecks::races) launch.races = &races.emplace(launch);
 
   const std::lock_guard lock(launch_mutex_);
   last_launch.device = 0;
@@ -317,6 +323,8 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
 
 }  // namespace
 
-std::unique_ptr<Device> make_emulator(std::string_view arch) { return std::make_unique<EmulatorDevice>(arch); }
+std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks) {
+  return std::make_unique<EmulatorDevice>(arch, checks);
+}
 
 }  // namespace gdnjit

@@ -106,6 +106,7 @@ class Decoder {
   // ---- layout
   void lay_out_parameters();
   void lay_out_variables();
+  std::uint64_t shared_gap() const;
   void resolve_labels();
   void decode_body();
   void place_in_frame(const Variable& variable, int scope);

@@ -197,6 +197,7 @@ void Decoder::atom() {
       {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
   const bool returns = statement_->opcode.front() == "atom";
   take_ordering();
+  if (inst_.order == Order::weak) inst_.order = Order::relaxed;
   const Space space = take_space();
   bool found = false;
   for (const auto& [name, value] : kOps) {

@@ -7,6 +7,7 @@
 
 #include "runtime/emulator/exec/async.h"
 #include "runtime/emulator/exec/async/state.h"
+#include "runtime/emulator/exec/shared_variables.h"
 #include "runtime/emulator/semantics/formats.h"
 #include "runtime/emulator/semantics/integers.h"
 
@@ -213,6 +214,11 @@ void check_async(const AsyncIssue& issue, AsyncAccess access, const AsyncPlace& 
   if (place.address > limit || bytes > limit - place.address) {
     fail_at(issue, fmt::format("{} {} bytes of shared memory from offset {} to {}; the block has {} bytes",
                                verb(access), bytes, place.address, place.address + bytes, limit));
+  }
+  if (bytes != 0 && !lies_in_shared_variable(*issue.warp->program, place.address, bytes)) {
+    std::uint64_t at = place.address;
+    while (lies_in_shared_variable(*issue.warp->program, at, 1)) ++at;
+    fail_at(issue, fmt::format("{} {} bytes of shared memory, {}", verb(access), bytes, describe_shared(*place.block, at)));
   }
   if (place.block != issue.warp->block && has_exited(*place.block)) {
     fail_at(issue, fmt::format("{} shared memory of block {} of its cluster, which has exited", verb(access),

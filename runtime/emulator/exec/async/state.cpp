@@ -35,7 +35,7 @@ std::string shared_name(const Block& block, std::uint64_t offset) {
   std::string name = fmt::format("offset {}", offset);
   for (const NamedRange& variable : block.launch->program->shared_variables) {
     if (!covers(variable.begin, variable.bytes, offset)) continue;
-    name = fmt::format("offset {} of '{}'", offset - variable.begin, variable.name);
+    name = fmt::format("offset {} of '{}'", offset - variable.begin, variable.label);
     break;
   }
   if (block.launch->cluster_blocks > 1) name += fmt::format(" in block {} of the cluster", block.rank);
