@@ -9,12 +9,15 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/group_runner.h"
 #include "runtime/emulator/geometry.h"
 #include "runtime/emulator/launch.h"
 #include "runtime/emulator/memory/allocations.h"
+#include "runtime/emulator/semantics/tensor_box.h"
+#include "runtime/emulator/races/launch_races.h"
 #include "runtime/emulator/traits.h"
 #include "runtime/support/check.h"
 
@@ -80,7 +83,8 @@ std::atomic<std::uint64_t> devices_made{0};
 
 class EmulatorDevice : public Device {
  public:
-  explicit EmulatorDevice(std::string_view arch) : pool_(std::max(1U, std::thread::hardware_concurrency())) {
+  EmulatorDevice(std::string_view arch, EmulatorChecks checks)
+      : checks_(checks), pool_(std::max(1U, std::thread::hardware_concurrency())) {
     info_.kind = DeviceKind::emulator;
     info_.traits = traits_of(arch);
     info_.name = fmt::format("emulator of {}", arch);
@@ -154,6 +158,19 @@ class EmulatorDevice : public Device {
     }
   }
 
+  TensorMap encode_tensor_map(const TensorMapSpec& spec) override {
+    check_tensor_map(spec);
+    const auto row = spec.box[0] * static_cast<std::uint32_t>(tensor_map_type_bytes(spec.type));
+    const auto span = static_cast<std::uint32_t>(swizzle_span_bytes(spec.swizzle));
+    if (span != 0 && row != span) {
+      fail(
+          ErrorCode::unsupported,
+          "emulator: tensor map: box[0]={}: {} bytes; the emulator swizzles rows that fill the {} bytes of the swizzle",
+          spec.box[0], row, span);
+    }
+    return emulator::encode_tensor_map(spec);
+  }
+
   std::unique_ptr<Event> create_event() override { return std::make_unique<EmulatorEvent>(); }
   std::unique_ptr<Graph> capture(Stream stream, const std::function<void(Stream)>& work) override;
   bool capturing(Stream stream) const override { return find_recording(stream) != nullptr; }
@@ -185,6 +202,7 @@ class EmulatorDevice : public Device {
 
   // Addresses are used again after a device is gone, numbers are not.
   const std::uint64_t number_ = ++devices_made;
+  const EmulatorChecks checks_;
   DeviceInfo info_;
   Allocations allocations_;
   ThreadPool pool_;
@@ -290,10 +308,12 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.block_threads = geometry.block[0] * geometry.block[1] * geometry.block[2];
   launch.warps = (launch.block_threads + kLanes - 1) / kLanes;
   launch.dynamic_shared_bytes = geometry.shared_bytes;
-  launch.shared_bytes = program->static_shared_bytes + geometry.shared_bytes;
+  launch.shared_bytes = program->shared_extent + geometry.shared_bytes;
   launch.sm_count = info_.traits.sm_count;
   launch.parameters = copy.get();
   launch.ranges = &ranges;
+  std::optional<LaunchRaces> races;
+  if (checks_ == EmulatorChecks::races) launch.races = &races.emplace(launch);
 
   const std::lock_guard lock(launch_mutex_);
   last_launch.device = 0;
@@ -303,6 +323,8 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
 
 }  // namespace
 
-std::unique_ptr<Device> make_emulator(std::string_view arch) { return std::make_unique<EmulatorDevice>(arch); }
+std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks) {
+  return std::make_unique<EmulatorDevice>(arch, checks);
+}
 
 }  // namespace gdnjit

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "runtime/emulator/exec/group_runner.h"
+#include "runtime/emulator/races/launch_races.h"
+#include "runtime/support/check.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -89,6 +91,9 @@ class Grid {
 
   LaunchCounts finish() {
     if (error_ != nullptr) std::rethrow_exception(error_);
+    if (launch_.races != nullptr) {
+      if (const auto race = launch_.races->report()) fail(ErrorCode::device_failed, "{}", *race);
+    }
     return std::move(total_);
   }
 

@@ -63,6 +63,8 @@ struct Instruction {
   Class counted = Class::other;
   std::uint8_t count = 1;    // elements of a vector access
   std::uint8_t flags = 0;    // of the handler
+  Order order = Order::weak;  // of a memory access or a fence
+  Scope scope = Scope::gpu;
   std::uint32_t target = 0;  // branch target, or first of Program::targets
   std::uint32_t target_count = 0;
   std::uint32_t operands = 0;  // first of Program::operands, for instructions with more than four
@@ -146,6 +148,7 @@ struct NamedRange {
   std::string name;
   std::uint64_t begin = 0;
   std::uint64_t bytes = 0;
+  std::string label;  // as the source has it, for reports
 };
 
 // ---- calls. A thread's local memory is its stack: each function has a frame with its local variables, its
@@ -219,7 +222,8 @@ struct Program {
   std::vector<SpecialSlot> specials;
 
   std::uint32_t parameter_bytes = 0;
-  std::uint32_t static_shared_bytes = 0;
+  std::uint32_t static_shared_bytes = 0;  // as declared
+  std::uint32_t shared_extent = 0;        // of the static variables as laid out here, gaps included
   std::uint32_t local_bytes = 0;  // per thread
   std::vector<NamedRange> shared_variables;
   std::vector<Function> functions;  // 0 is the kernel

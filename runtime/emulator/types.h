@@ -125,6 +125,10 @@ enum class Round : std::uint8_t { none, rn, rz, rm, rp, rni, rzi, rmi, rpi, rna 
 
 enum class Compare : std::uint8_t { eq, ne, lt, le, gt, ge, equ, neu, ltu, leu, gtu, geu, num, nan };
 
+// How a memory access orders others, and which threads it includes. weak is the default of ld and st.
+enum class Order : std::uint8_t { weak, relaxed, acquire, release, acq_rel };
+enum class Scope : std::uint8_t { cta, cluster, gpu };
+
 enum class BoolOp : std::uint8_t { none, land, lor, lxor };
 
 }  // namespace gdnjit::emulator

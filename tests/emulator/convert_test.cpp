@@ -184,6 +184,95 @@ TEST_CASE("integers to f32 round in every direction") {
   check_from_integer<std::uint64_t>("u64", "%rd");
 }
 
+// The nearest value with `bits` fraction bits, ties to even or away from zero, or the next one towards zero.
+float tf32_by_definition(float v, const std::string& round) {
+  if (std::isnan(v) || std::isinf(v)) return v;
+  const std::uint32_t low = bits(v) & 0xffffe000U;
+  const double below = std::fabs(static_cast<double>(from_bits(low))), value = std::fabs(static_cast<double>(v));
+  const double unit = std::ldexp(1.0, std::max(std::ilogb(below == 0 ? 0x1p-126 : below), -126) - 10);
+  const double rest = value - below;
+  bool up = rest > unit / 2 || (rest == unit / 2 && (round == "rna" || (low >> 13 & 1) != 0));
+  if (round == "rz") up = false;
+  return from_bits(up ? low + 0x2000U : low);
+}
+
+TEST_CASE("f32 to tf32 keeps ten fraction bits, rounded in three ways, clamped on demand") {
+  auto a = sample_floats(kCount, 51);
+  for (std::size_t i = 0; i < kCount; i += 3) a[i] = from_bits((bits(a[i]) & 0xffffe000U) | (0x0fffU + i % 3));
+  for (const std::string round : {"rna", "rn", "rz"}) {
+    for (const std::string how : {"", ".satfinite", ".relu", ".satfinite.relu"}) {
+      if (round == "rna" && how.find("relu") != std::string::npos) continue;
+      const std::string instruction = "cvt." + round + how + ".tf32.f32";
+      CAPTURE(instruction);
+      const auto result =
+          map3<float>("ld.global.f32 %f1, [%rd1]; " + instruction + " %r4, %f1; st.global.b32 [%rd4], %r4;", a, a, a);
+      for (std::size_t i = 0; i < kCount; ++i) {
+        CAPTURE(a[i]);
+        float want = tf32_by_definition(a[i], round);
+        if (how.find("satfinite") != std::string::npos && std::fabs(want) > 0x1.ffcp127F)
+          want = std::copysign(0x1.ffcp127F, want);
+        if (how.find("relu") != std::string::npos && want <= 0) want = 0.0F;
+        REQUIRE(bits(result[i]) == (std::isnan(want) ? 0x7fffffffU : bits(want)));
+      }
+    }
+  }
+}
+
+TEST_CASE("relu and satfinite of f32 to 16 bits, alone and packed") {
+  const auto a = sample_floats(kCount, 52), b = sample_floats(kCount, 53);
+  for (const std::string type : {"f16", "bf16"}) {
+    for (const std::string how : {".relu", ".satfinite", ".satfinite.relu"}) {
+      const auto want = [&](float v) -> std::uint16_t {
+        const bool is_half = type == "f16";
+        if (std::isnan(v)) return 0x7fff;
+        if (how.find("relu") != std::string::npos && v <= 0) return 0;
+        const float largest = is_half ? 65504.0F : from_bits(0x7f7f0000);
+        if (how.find("satfinite") != std::string::npos && std::fabs(v) > largest) v = std::copysign(largest, v);
+        return is_half ? host_half(v) : nearest_bf16(v);
+      };
+      const std::string name = "cvt.rn" + how + "." + type;
+      CAPTURE(name);
+      const auto single = map3<std::uint16_t>(
+          "ld.global.f32 %f1, [%rd1]; " + name + ".f32 %rs4, %f1; st.global.b16 [%rd4], %rs4;", a, b, a);
+      const auto pair = map3<std::uint32_t>("ld.global.f32 %f1, [%rd1]; ld.global.f32 %f2, [%rd2]; " + name +
+                                                "x2.f32 %r4, %f1, %f2; st.global.b32 [%rd4], %r4;",
+                                            a, b, a);
+      for (std::size_t i = 0; i < kCount; ++i) {
+        CAPTURE(a[i]);
+        REQUIRE(single[i] == want(a[i]));
+        REQUIRE(pair[i] == (static_cast<std::uint32_t>(want(a[i])) << 16 | want(b[i])));
+      }
+    }
+  }
+}
+
+TEST_CASE("f16, bf16 and f64 convert among each other with one rounding") {
+  std::vector<std::uint16_t> all(65536);
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<std::uint16_t>(i);
+  const auto brain = map3<std::uint16_t>(
+      "ld.global.b16 %rs1, [%rd1]; cvt.rn.bf16.f16 %rs2, %rs1; st.global.b16 [%rd4], %rs2;", all, all, all);
+  const auto half = map3<std::uint16_t>(
+      "ld.global.b16 %rs1, [%rd1]; cvt.rn.f16.bf16 %rs2, %rs1; st.global.b16 [%rd4], %rs2;", all, all, all);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    REQUIRE(brain[i] == nearest_bf16(host_float(all[i])));
+    REQUIRE(half[i] == host_half(from_bits(static_cast<std::uint32_t>(all[i]) << 16)));
+  }
+  // Doubles just above a tie of f16, which rounding to f32 first would turn into the tie.
+  std::vector<double> wide = sample_doubles(kCount, 54);
+  std::mt19937 random(55);
+  for (std::size_t i = 0; i < kCount; i += 2)
+    wide[i] = std::ldexp((1024.5 + random() % 1024) * (1 + 0x1p-50), static_cast<int>(random() % 20) - 18);
+  const auto narrow = map3<std::uint16_t>(
+      "ld.global.f64 %fd1, [%rd1]; cvt.rn.f16.f64 %rs2, %fd1; st.global.b16 [%rd4], %rs2;", wide, wide, wide);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    CAPTURE(wide[i]);
+    const auto want = static_cast<_Float16>(wide[i]);
+    std::uint16_t code;
+    std::memcpy(&code, &want, 2);
+    REQUIRE(narrow[i] == (std::isnan(wide[i]) ? 0x7fff : code));
+  }
+}
+
 TEST_CASE("integers of other sizes are cut and extended") {
   const auto a = sample_integers<std::int64_t>(kCount, 27);
   const auto result = map3<std::int64_t>(

@@ -50,7 +50,7 @@ TEST_CASE("an unknown instruction, modifier or operand form is refused with its 
                {"shfl.bfly.b32 %r1, %r2, 1, 31;", "without .sync"},
                {"lop3.b32 %r1, %r2, %r3, %r4, 300;", "table in 0..255"},
                {"wgmma.fence.sync.aligned;", "does not know the instruction 'wgmma'"},
-               {"fence.proxy.async;", "does not know '.async'"},
+               {"fence.proxy.constant;", "these proxies"},
                {"mov.b64 {%r1, %r2, %r3}, %rd1;", "into 3 values"},
                {"call foo, (%r1);", ""}};
   for (const auto& test : cases) {

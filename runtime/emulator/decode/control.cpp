@@ -209,21 +209,16 @@ void Decoder::elect() {
   finish(Opcode::elect, Class::shuffle);
 }
 
-// Fences: memory is sequentially consistent here. griddepcontrol: launches run one after the other. nanosleep: time
-// does not pass.
+// griddepcontrol: launches run one after the other. nanosleep: time does not pass.
 void Decoder::no_effect() {
   const std::string_view root = statement_->opcode.front();
   if (root == "griddepcontrol") {
     if (!take("wait") && !take("launch_dependents")) malformed("griddepcontrol needs .wait or .launch_dependents");
     expect_operands(0, 0);
-  } else if (root == "nanosleep") {
+  } else {
     if (need_type() != Type::u32) malformed("nanosleep takes .u32");
     expect_operands(1, 1);
     inst_.a = source(operand(0), Type::u32);
-  } else {
-    for (const char* word : {"gl", "proxy", "alias", "sync_restrict"}) take(word);
-    take_ordering();
-    expect_operands(0, 0);
   }
   finish(Opcode::nop, root == "nanosleep" ? Class::other : Class::control);
 }

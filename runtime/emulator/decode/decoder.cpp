@@ -78,9 +78,15 @@ void Decoder::take_cache_hints() {
 
 // The emulator's memory is sequentially consistent, which satisfies every ordering.
 void Decoder::take_ordering() {
-  for (const char* word :
-       {"weak", "volatile", "relaxed", "acquire", "release", "acq_rel", "sc", "cta", "cluster", "gpu", "sys", "mmio"})
-    take(word);
+  take("weak");
+  take("mmio");
+  if (take("volatile") || take("relaxed")) inst_.order = Order::relaxed;
+  if (take("acquire")) inst_.order = Order::acquire;
+  if (take("release")) inst_.order = Order::release;
+  if (take("acq_rel") || take("sc")) inst_.order = Order::acq_rel;
+  if (take("cta")) inst_.scope = Scope::cta;
+  if (take("cluster")) inst_.scope = Scope::cluster;
+  if (take("gpu") || take("sys")) inst_.scope = Scope::gpu;
 }
 
 const Operand& Decoder::operand(std::size_t index) const {
@@ -272,6 +278,7 @@ Slot Decoder::scratch(Type type) {
 // [register + offset], [symbol + offset] or [number].
 void Decoder::address(const Operand& operand, Space space) {
   if (operand.kind != Operand::Kind::address) malformed("an address in brackets is needed");
+  if (operand.items.size() != 1) malformed("coordinates belong to tensor copies");
   const Operand& base = operand.items[0];
   inst_.immediate = static_cast<std::int64_t>(operand.value);
   key_.wide_address = true;

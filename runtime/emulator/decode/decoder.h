@@ -19,6 +19,10 @@
 
 namespace gdnjit::emulator {
 
+struct AsyncSpec;
+enum class FenceKind : std::uint8_t;
+enum class FenceScope : std::uint8_t;
+
 // Where the module's variables are. Global ones have host addresses, shared ones live in the block.
 struct ModuleSymbols {
   std::unordered_map<std::string_view, std::uint64_t> global;
@@ -102,6 +106,7 @@ class Decoder {
   // ---- layout
   void lay_out_parameters();
   void lay_out_variables();
+  std::uint64_t shared_gap() const;
   void resolve_labels();
   void decode_body();
   void place_in_frame(const Variable& variable, int scope);
@@ -156,7 +161,10 @@ class Decoder {
   void atom();
   void prefetch();
   void cvt();
+  // ---- convert.cpp
   void cvt_pack(Type to);
+  void cvt_narrow();
+  void cvt_integers();
   // ---- cluster.cpp
   void cluster_barrier();
   void mapa();
@@ -178,6 +186,32 @@ class Decoder {
   void matrix_registers(const Operand& operand, std::size_t count, bool is_destination, std::vector<Slot>& slots);
   std::int64_t small_constant(std::size_t index, std::int64_t low, std::int64_t high);
   void guard_wgmma_registers(std::size_t first);
+  // ---- async.cpp
+  void cp();
+  void small_copy();
+  void bulk(bool reduces);
+  void bulk_prefetch();
+  void bulk_copy(AsyncSpec spec);
+  void tensor(AsyncSpec spec, bool prefetches);
+  void prefetch_tensormap();
+  void createpolicy();
+  void reduction(AsyncSpec& spec);
+  void async_wait(Opcode op);
+  bool completion();
+  Space take_space_in_order();
+  void async_address(std::vector<Slot>& slots, AsyncSpec& spec, const Operand& value, Space space);
+  void tensor_operand(std::vector<Slot>& slots, AsyncSpec& spec, std::vector<Slot>& coordinates, const Operand& value);
+  void cache_policy(std::vector<Slot>& slots, std::size_t& operands);
+  void finish_async(Opcode op, Class counted, const AsyncSpec& spec, const std::vector<Slot>& slots);
+  // ---- mbarrier.cpp
+  void mbarrier();
+  void mbarrier_address(const Operand& value, bool remote);
+  void mbarrier_change(Opcode op);
+  void mbarrier_arrive(bool drops);
+  void mbarrier_wait(Opcode op);
+  void fence();
+  FenceKind proxy_fence();
+  FenceScope fence_scope();
   // ---- control.cpp
   void bra();
   void brx();

@@ -1,5 +1,9 @@
 // The kernel as a whole: parameters, variables, labels, and the table of instruction families.
+#include <cxxabi.h>
+
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
 
 #include "runtime/emulator/decode/decoder.h"
 
@@ -11,6 +15,17 @@ constexpr std::uint64_t kMaxLocalBytes = 512U << 10;
 
 std::uint64_t align_up(std::uint64_t value, std::uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
+}
+
+// The variable's own name, without the function that it is local to.
+std::string label_of(std::string_view symbol) {
+  int status = 0;
+  const std::unique_ptr<char, decltype(&std::free)> name(
+      abi::__cxa_demangle(std::string(symbol).c_str(), nullptr, nullptr, &status), &std::free);
+  if (name == nullptr || symbol.substr(0, 2) != "_Z") return std::string(symbol);
+  const std::string_view whole = name.get();
+  const std::size_t last = whole.rfind("::");
+  return std::string(last == std::string_view::npos ? whole : whole.substr(last + 2));
 }
 
 }  // namespace
@@ -27,10 +42,23 @@ void Decoder::lay_out_parameters() {
   program_.parameter_bytes = static_cast<std::uint32_t>(offset);
 }
 
+// Behind each shared variable lies a gap, so that an overrun does not reach the next. Gaps are multiples of every
+// alignment and of the 32 banks' 128 bytes, so variables keep their alignments and banks.
+std::uint64_t Decoder::shared_gap() const {
+  std::uint64_t gap = 128;
+  for (const Variable* variable : symbols_.shared) gap = std::max<std::uint64_t>(gap, variable->alignment);
+  for (const Variable& variable : kernel_.variables) {
+    if (variable.space == Space::shared) gap = std::max<std::uint64_t>(gap, variable.alignment);
+  }
+  return gap;
+}
+
 // Static shared variables in the order of declaration, the dynamic one behind them.
 void Decoder::lay_out_variables() {
   std::uint64_t shared = 0;
   std::uint64_t local = 0;
+  std::uint64_t gaps = 0;  // so far
+  const std::uint64_t gap = shared_gap();
   std::vector<const Variable*> dynamic;
   const auto place = [&](const Variable& variable) {
     if (variable.is_dynamic) {
@@ -39,9 +67,13 @@ void Decoder::lay_out_variables() {
     }
     std::uint64_t& end = variable.space == Space::local ? local : shared;
     end = align_up(end, variable.alignment);
-    if (!local_symbols_.emplace(variable.name, end).second)
+    const std::uint64_t begin = variable.space == Space::shared ? end + gaps : end;
+    if (!local_symbols_.emplace(variable.name, begin).second)
       malformed("the variable '{}' is declared twice", variable.name);
-    if (variable.space == Space::shared) program_.shared_variables.push_back({variable.name, end, variable.bytes});
+    if (variable.space == Space::shared) {
+      program_.shared_variables.push_back({variable.name, begin, variable.bytes, label_of(variable.name)});
+      gaps += gap;
+    }
     end += variable.bytes;
     if (shared > kMaxSharedBytes || local > kMaxLocalBytes)
       unsupported("'{}' needs more memory than a GPU has", variable.name);
@@ -54,10 +86,11 @@ void Decoder::lay_out_variables() {
   for (const Variable* variable : dynamic) alignment = std::max(alignment, variable->alignment);
   shared = dynamic.empty() ? shared : align_up(shared, alignment);
   for (const Variable* variable : dynamic) {
-    local_symbols_.emplace(variable->name, shared);
-    program_.shared_variables.push_back({variable->name, shared, kMaxSharedBytes});
+    local_symbols_.emplace(variable->name, shared + gaps);
+    program_.shared_variables.push_back({variable->name, shared + gaps, kMaxSharedBytes, label_of(variable->name)});
   }
   program_.static_shared_bytes = static_cast<std::uint32_t>(shared);
+  program_.shared_extent = static_cast<std::uint32_t>(shared + gaps);
   frame_bytes_ = local;
   for (const Variable& variable : kernel_.variables) {
     if (variable.space == Space::param) place_in_frame(variable, variable.scope);
@@ -186,8 +219,11 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"elect", &Decoder::elect},
                                                                       {"mapa", &Decoder::mapa},
                                                                       {"getctarank", &Decoder::getctarank},
-                                                                      {"membar", &Decoder::no_effect},
-                                                                      {"fence", &Decoder::no_effect},
+                                                                      {"membar", &Decoder::fence},
+                                                                      {"fence", &Decoder::fence},
+                                                                      {"cp", &Decoder::cp},
+                                                                      {"createpolicy", &Decoder::createpolicy},
+                                                                      {"mbarrier", &Decoder::mbarrier},
                                                                       {"griddepcontrol", &Decoder::no_effect},
                                                                       {"nanosleep", &Decoder::no_effect},
                                                                       {"mma", &Decoder::mma},

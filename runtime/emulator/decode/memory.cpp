@@ -1,4 +1,4 @@
-// Movement: mov, cvta, cvt, ld, st, atomics.
+// Movement: mov, cvta, ld, st, atomics.
 #include "runtime/emulator/decode/decoder.h"
 
 namespace gdnjit::emulator {
@@ -36,8 +36,7 @@ void Decoder::pack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(1).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 ||
-      type_bytes(type) / count > 4) {
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("packing {} values into .{}", count, type_name(type));
   }
   const int width = type_bytes(type) / count;
@@ -56,13 +55,12 @@ void Decoder::unpack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(0).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count < 2 ||
-      type_bytes(type) / count > 4) {
+  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("unpacking .{} into {} values", type_name(type), count);
   }
   const int width = type_bytes(type) / count;
   std::vector<Slot> slots;
-  for (const Operand& part : parts) slots.push_back(destination(part, width == 4 ? Type::b32 : Type::b16));
+  for (const Operand& part : parts) slots.push_back(destination(part, width == 4 ? Type::b32 : width == 2 ? Type::b16 : Type::b8));
   inst_.a = source_any(operand(1), type_bytes(type));
   inst_.operands = add_operands(slots);
   inst_.count = static_cast<std::uint8_t>(count);
@@ -199,6 +197,7 @@ void Decoder::atom() {
       {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
   const bool returns = statement_->opcode.front() == "atom";
   take_ordering();
+  if (inst_.order == Order::weak) inst_.order = Order::relaxed;
   const Space space = take_space();
   bool found = false;
   for (const auto& [name, value] : kOps) {
@@ -228,96 +227,13 @@ void Decoder::atom() {
 
 // A prefetch never faults on a GPU, so its address is not checked either.
 void Decoder::prefetch() {
+  if (take("tensormap")) return prefetch_tensormap();
   take_space();
-  for (const char* level : {"L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"}) take(level);
+  for (const char* level : {"L1", "L2", "L2::evict_last", "L2::evict_normal"}) take(level);
   expect_operands(1, 1);
   address(operand(0), Space::generic);
   inst_.checked[0] = kConstantId;
   finish(Opcode::prefetch, Class::other);
-}
-
-// ---- cvt
-
-namespace {
-
-// The types cvt converts between, apart from the packed forms.
-bool convertible(Type type) {
-  return is_integer(type) || type == Type::f16 || type == Type::bf16 || type == Type::f32 || type == Type::f64 ||
-         type == Type::tf32;
-}
-
-std::int64_t pack_spec(Type to, Type from, Round round, bool ftz, bool sat, bool relu) {
-  return static_cast<std::int64_t>(static_cast<std::uint64_t>(to) | static_cast<std::uint64_t>(from) << 8 |
-                                   static_cast<std::uint64_t>(round) << 16 | static_cast<std::uint64_t>(ftz) << 24 |
-                                   static_cast<std::uint64_t>(sat) << 25 | static_cast<std::uint64_t>(relu) << 26);
-}
-
-bool is_integral(Round round) {
-  return round == Round::rni || round == Round::rzi || round == Round::rmi || round == Round::rpi;
-}
-
-// What PTX demands of the rounding modifier; a form outside these rules does not exist.
-bool rounding_fits(Type to, Type from, Round round) {
-  if (to == Type::tf32) return from == Type::f32 && round == Round::rna;
-  if (from == Type::tf32 || round == Round::rna) return false;
-  if (!is_float(from) && !is_float(to)) return round == Round::none;
-  if (!is_float(to)) return is_integral(round);
-  if (!is_float(from)) return round != Round::none && !is_integral(round);
-  if (to == from) return round == Round::none || is_integral(round);
-  const bool widens = type_bytes(to) > type_bytes(from);
-  if (widens) return round == Round::none;
-  return round != Round::none && !is_integral(round);
-}
-
-}  // namespace
-
-void Decoder::cvt() {
-  const Type to = need_type();
-  const Type from = need_type();
-  key_.round = take_any_round();
-  key_.ftz = take("ftz");
-  key_.sat = take("sat");
-  key_.relu = take("relu");
-  key_.type = to;
-  key_.source = from;
-  if (to == Type::bf16x2 || to == Type::f16x2) return cvt_pack(to);
-  if (!convertible(to) || !convertible(from)) unsupported("cvt from .{} to .{}", type_name(from), type_name(to));
-  if (!rounding_fits(to, from, key_.round))
-    unsupported("this rounding of a conversion from .{} to .{}", type_name(from), type_name(to));
-  if (key_.relu && !((to == Type::f16 || to == Type::bf16) && from == Type::f32))
-    unsupported(".relu of this conversion");
-  expect_operands(2, 2);
-  // Operand registers may be wider than the types: sources are cut, results extended.
-  const auto slot_of = [&](const Operand& value, Type type) {
-    if (value.kind != Operand::Kind::reg) return source(value, type);
-    const int bytes = type_bytes(kernel_.registers[value.reg].type);
-    if (bytes < type_bytes(type)) malformed("the register '{}' is too small for .{}", value.name, type_name(type));
-    if (bytes == 8 && type_bytes(type) < 8 && &value == &operand(1))
-      unsupported("a 64-bit register as .{}", type_name(type));
-    return register_slot(value.reg);
-  };
-  use(inst_.a, slot_of(operand(1), from));
-  if (operand(0).kind != Operand::Kind::reg) malformed("cvt needs a register as its destination");
-  inst_.dst = slot_of(operand(0), to);
-  mark(inst_.dst);
-  key_.wide_register = register_bytes(operand(0)) == 8;
-  inst_.immediate = pack_spec(to, from, key_.round, key_.ftz, key_.sat, key_.relu);
-  finish(Opcode::cvt, Class::conversion);
-}
-
-// cvt.rn.bf16x2.f32 d, a, b.
-void Decoder::cvt_pack(Type to) {
-  if (key_.source != Type::f32) unsupported("cvt from .{} to .{}", type_name(key_.source), type_name(to));
-  if (key_.round != Round::rn && key_.round != Round::rz) malformed("a rounding mode is needed");
-  if (key_.ftz || key_.sat) unsupported(".ftz or .sat of a packed conversion");
-  expect_operands(3, 3);
-  use(inst_.a, source(operand(1), Type::f32));
-  use(inst_.b, source(operand(2), Type::f32));
-  inst_.dst = destination(operand(0), to);
-  mark(inst_.dst);
-  inst_.immediate =
-      pack_spec(to == Type::bf16x2 ? Type::bf16 : Type::f16, Type::f32, key_.round, false, false, key_.relu);
-  finish(Opcode::cvt_pack, Class::conversion);
 }
 
 }  // namespace gdnjit::emulator

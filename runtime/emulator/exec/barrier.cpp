@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "runtime/emulator/exec/handlers.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -35,6 +36,7 @@ void check_whole_warp(const Warp& warp, const Instruction& at) {
 }
 
 void release(Block& block, Barrier& barrier) {
+  if (block.races != nullptr) block.races->end_phase(GroupRaces::object(&barrier));
   for (std::uint32_t rest = barrier.waiting; rest != 0; rest &= rest - 1) {
     Warp& warp = block.warps[std::countr_zero(rest)];
     const Instruction& at = warp.program->instructions[warp.pc - 1];
@@ -51,6 +53,7 @@ void release(Block& block, Barrier& barrier) {
       }
       warp.written[destination.id] |= warp.active;
     }
+    if (block.races != nullptr) block.races->observe(GroupRaces::object(&barrier), warp, warp.live);
     warp.state = WarpState::yielded;
   }
   barrier = Barrier{};
@@ -80,6 +83,7 @@ Barrier& arrive(Warp& warp, const Instruction& at) {
   barrier.all_threads = !counted;
   barrier.arrived_threads += kLanes;
   warp.barrier = number;
+  if (block.races != nullptr) block.races->arrive(GroupRaces::object(&barrier), warp, warp.mask);
   ++warp.worker->counts.memory.block_barriers;
   return barrier;
 }

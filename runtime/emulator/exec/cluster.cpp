@@ -3,6 +3,7 @@
 
 #include "runtime/emulator/exec/handlers.h"
 #include "runtime/emulator/exec/shared_window.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -19,6 +20,7 @@ void end_phase_if_complete(Cluster& cluster) {
     for (std::uint32_t number = 0; number < block.launch->warps; ++number) block.warps[number].cluster_arrived = 0;
   }
   ++cluster.phase;
+  if (GroupRaces* races = cluster.blocks.front().races) races->end_phase(GroupRaces::object(&cluster));
 }
 
 void check_aligned(const Warp& warp, const Instruction& in) {
@@ -36,6 +38,8 @@ void execute_arrive(Warp& warp, const Instruction& in) {
     fault(warp, in, std::countr_zero(twice), "arrives at the cluster's barrier again without having waited");
   warp.cluster_owed |= warp.mask;
   warp.cluster_arrived |= warp.mask;
+  if (warp.block->races != nullptr && (in.flags & kClusterRelaxed) == 0)
+    warp.block->races->arrive(GroupRaces::object(warp.block->cluster), warp, warp.mask);
   ++warp.worker->counts.memory.block_barriers;
   end_phase_if_complete(*warp.block->cluster);
 }
@@ -60,6 +64,7 @@ void execute_wait(Warp& warp, const Instruction& in) {
   end_phase_if_complete(*warp.block->cluster);  // others may have exited since
   if ((warp.mask & warp.cluster_arrived) != 0) return suspend(warp, in, describe_cluster_wait);
   warp.cluster_owed &= ~warp.mask;
+  if (warp.block->races != nullptr) warp.block->races->observe(GroupRaces::object(warp.block->cluster), warp, warp.mask);
 }
 
 std::uint32_t checked_rank(const Warp& warp, const Instruction& in, int lane, std::uint32_t rank) {

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "runtime/emulator/exec/async.h"
+
 namespace gdnjit::emulator {
 namespace {
 
@@ -59,6 +61,9 @@ GroupRunner::GroupRunner(const LaunchState& launch, const ExecutionSet& set)
       clusters_[number].blocks[rank].rank = rank;
     }
   }
+  if (launch.races == nullptr) return;
+  races_ = std::make_unique<GroupRaces>(*launch.races, blocks_);
+  for (Block& block : blocks_) block.races = races_.get();
 }
 
 void GroupRunner::make_block(Block& block, BlockMemory& memory) {
@@ -152,7 +157,7 @@ std::uint64_t GroupRunner::special_value(const Warp& warp, Special special, std:
     case Special::lanemask_gt: return ~(own | (own - 1)) & kAllLanes;
     case Special::dynamic_smem_size: return launch_.dynamic_shared_bytes;
     case Special::total_smem_size:
-    case Special::aggr_smem_size: return launch_.shared_bytes;
+    case Special::aggr_smem_size: return launch_.program->static_shared_bytes + launch_.dynamic_shared_bytes;
     case Special::zero: return 0;
   }
   return 0;
@@ -227,6 +232,7 @@ bool GroupRunner::take_turns(Block& block, bool& progress) {
     }
     unfinished = unfinished || warp.state != WarpState::finished;
   }
+  if (!unfinished) finish_async(block);
   if (block.instructions > kMaxInstructions && unfinished) report_endless(block);
   return unfinished;
 }
@@ -237,6 +243,7 @@ void GroupRunner::run(std::uint64_t group) {
     for (Block& block : clusters_[number].blocks) place_block(block, group * clusters_.size() + number, block.rank);
   }
   for (Block& block : blocks_) start_block(block);
+  if (races_ != nullptr) races_->start(group);
   bool unfinished = true;
   while (unfinished) {
     unfinished = false;

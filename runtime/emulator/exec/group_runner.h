@@ -7,6 +7,7 @@
 
 #include "runtime/emulator/exec/handlers.h"
 #include "runtime/emulator/exec/warp.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator {
 
@@ -55,6 +56,7 @@ class GroupRunner {
   std::vector<Block> blocks_;
   std::vector<BlockMemory> memory_;
   std::vector<Cluster> clusters_;
+  std::unique_ptr<GroupRaces> races_;  // nullptr: races are not looked for
 };
 
 // Blocks that one runner runs at a time, and groups of the launch.

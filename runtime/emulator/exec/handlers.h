@@ -78,6 +78,8 @@ enum class Opcode : std::uint16_t {
   // conversion
   cvt,
   cvt_pack,
+  cvt_narrow,
+  cvt_integers,
   // memory
   ld,
   st,
@@ -112,6 +114,28 @@ enum class Opcode : std::uint16_t {
   // calls
   call,
   ret,
+  // asynchronous copies and mbarriers
+  cp_async,
+  cp_async_commit,
+  cp_async_wait,
+  cp_async_arrive,
+  bulk_copy,
+  bulk_commit,
+  bulk_wait,
+  bulk_prefetch,
+  tensor_load,
+  tensor_store,
+  tensor_prefetch,
+  prefetch_tensormap,
+  mbarrier_init,
+  mbarrier_inval,
+  mbarrier_expect_tx,
+  mbarrier_complete_tx,
+  mbarrier_arrive,
+  mbarrier_test_wait,
+  mbarrier_try_wait,
+  mbarrier_pending_count,
+  fence,
   // matrices
   mma,
   ldmatrix,
@@ -136,7 +160,7 @@ struct OpKey {
   bool sat = false;
   bool nan = false;  // min.NaN, max.NaN; shiftamt, wrap/clamp and other opcode-specific variants
   bool relu = false;
-  std::uint8_t variant = 0;  // ShuffleMode; kXorSign, kAbsolute of min and max
+  std::uint8_t variant = 0;  // ShuffleMode; kXorSign, kAbsolute of min and max; kSatFinite
   Space space = Space::generic;
   Compare compare = Compare::eq;
   bool wide_register = false;  // the register of an ld, st or cvt has 64 bits
@@ -144,6 +168,7 @@ struct OpKey {
   AtomicOp atomic = AtomicOp::add;
 };
 
+inline constexpr std::uint8_t kSatFinite = 1;  // of cvt
 inline constexpr std::uint8_t kXorSign = 1;   // min and max of magnitudes, with the product's sign
 inline constexpr std::uint8_t kAbsolute = 2;  // of the result, of three operands
 
@@ -181,6 +206,7 @@ const ExecutionSet& portable_execution_set();
 void arrive_at_barrier(Warp& warp, const Instruction& at, bool waits);
 void reduce_at_barrier(Warp& warp, const Instruction& at);
 // Families that gain nothing from the CPU's instruction set and are compiled once.
+Handler find_async(const OpKey& key);
 Handler find_cluster(const OpKey& key);
 Handler find_call(const OpKey& key);
 

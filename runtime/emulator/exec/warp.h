@@ -23,6 +23,9 @@ struct WgmmaQueue;
 struct WarpgroupLogs;
 struct Cluster;
 struct Worker;
+class GroupRaces;
+class LaunchRaces;
+struct AsyncState;
 
 // waiting: at an instruction that cannot complete yet and is tried again (suspend). at_barrier: until the barrier
 // releases it.
@@ -111,11 +114,12 @@ struct LaunchState {
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t block_threads = 1;
   std::uint32_t warps = 1;
-  std::uint32_t shared_bytes = 0;  // static and dynamic
+  std::uint32_t shared_bytes = 0;  // static and dynamic, with the gaps between variables
   std::uint32_t dynamic_shared_bytes = 0;
   int sm_count = 1;
   const std::byte* parameters = nullptr;
   RangeTable* ranges = nullptr;
+  LaunchRaces* races = nullptr;  // nullptr: races are not looked for
 };
 
 struct Block {
@@ -130,8 +134,10 @@ struct Block {
   Barrier barriers[kBarriers];
   Warp* warps = nullptr;
   std::uint64_t instructions = 0;  // issued so far
+  GroupRaces* races = nullptr;     // nullptr: races are not looked for
   Cluster* cluster = nullptr;
   std::uint32_t rank = 0;                     // in the cluster
+  std::shared_ptr<AsyncState> async;          // asynchronous operations and mbarriers; nullptr before the first
   std::shared_ptr<WarpgroupLogs> warpgroups;  // null until the first wgmma
 };
 

@@ -112,7 +112,7 @@ bool uniform_predicate(Warp& warp, const Instruction& at, Slot slot, bool negate
 std::string shared_place(const Warp& warp, std::uint32_t offset) {
   for (const NamedRange& variable : warp.program->shared_variables) {
     if (offset - variable.begin < variable.bytes)
-      return fmt::format("offset {} of '{}'", offset - variable.begin, variable.name);
+      return fmt::format("offset {} of '{}'", offset - variable.begin, variable.label);
   }
   return fmt::format("offset {}", offset);
 }

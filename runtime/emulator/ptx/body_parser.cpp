@@ -211,7 +211,7 @@ Operand BodyParser::operand() {
   return result;
 }
 
-// What follows '[': name, name+integer or an integer.
+// What follows '[': name, name+integer or an integer; then {coordinates} of a tensor copy.
 Operand BodyParser::address() {
   Operand result;
   result.kind = Operand::Kind::address;
@@ -224,6 +224,10 @@ Operand BodyParser::address() {
     } else if (cursor_.peek().is("-")) {
       result.value = cursor_.signed_integer();
     }
+  }
+  if (cursor_.take(",")) {
+    if (!cursor_.peek().is("{")) cursor_.error("expected coordinates, found '{}'", cursor_.peek().text);
+    result.items.push_back(operand());
   }
   cursor_.expect("]");
   return result;

@@ -23,7 +23,7 @@ struct Operand {
     real32,   // value: the bits of an f32
     real64,   // value: the bits of an f64
     vector,   // items: {a, b}
-    address,  // items[0] (+ value): [a + 16]
+    address,  // items[0] (+ value): [a + 16]; [a, {x, y}]: items[1] is the vector
     pair,     // items: a|b
     list,     // items: (a, b), of a call
     sink,     // _
@@ -106,9 +106,9 @@ struct KernelText {
   std::vector<Label> labels;
   std::vector<BranchTargets> branch_targets;
   std::vector<CallPrototype> prototypes;
-  std::vector<int> scope_parent;                // scope 0 is the body, its parent -1
-  std::uint32_t max_threads = 0;                // .maxntid as a product; 0: none
-  std::uint32_t required_block[3] = {0, 0, 0};  // .reqntid; zeros: none
+  std::vector<int> scope_parent;                  // scope 0 is the body, its parent -1
+  std::uint32_t max_threads = 0;                  // .maxntid as a product; 0: none
+  std::uint32_t required_block[3] = {0, 0, 0};    // .reqntid; zeros: none
   std::uint32_t required_cluster[3] = {0, 0, 0};  // .reqnctapercluster; zeros: none
 };
 

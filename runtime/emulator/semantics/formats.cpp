@@ -106,13 +106,20 @@ double float_value(std::uint64_t bits, Type type, bool ftz) {
   }
 }
 
+// .satfinite: what is beyond the largest finite value of f16, bf16 or tf32 becomes that value. NaN stays.
+double clamp_to_finite(Type to, double value) {
+  const double largest = to == Type::f16 ? 65504.0 : to == Type::bf16 ? 0x1.fep127 : 0x1.ffcp127;
+  return value > largest ? largest : value < -largest ? -largest : value;
+}
+
 std::uint64_t store_float(const ConvertSpec& spec, double value) {
   if (spec.relu) value = value > 0 ? value : (value != value ? value : 0.0);
   if (spec.sat) value = saturate(value);
+  if (spec.satfinite) value = clamp_to_finite(spec.to, value);
   switch (spec.to) {
     case Type::f16: return double_to_f16(value, spec.round);
     case Type::bf16: return float_to_bf16(to_odd_float(value), spec.round);
-    case Type::tf32: return float_to_tf32_rna(static_cast<float>(value));
+    case Type::tf32: return float_to_tf32(static_cast<float>(value), spec.round);
     case Type::f64: return bits_of(value);
     default: {
       const float narrow = canonical(round_float(value, spec.round));

@@ -88,12 +88,13 @@ static inline std::uint32_t float_to_bf16(float value, Round round) {
   }
 }
 
-// f32 to tf32: 10 fraction bits, ties away from zero.
-static inline std::uint32_t float_to_tf32_rna(float value) {
+// f32 to tf32: 10 fraction bits.
+static inline std::uint32_t float_to_tf32(float value, Round round) {
   const std::uint32_t bits = bits_of(value);
   if (value != value) return kCanonicalNan;
-  if ((bits & 0x7f800000U) == 0x7f800000U) return bits;
-  return (bits + 0x1000U) & 0xffffe000U;
+  if ((bits & 0x7f800000U) == 0x7f800000U || round == Round::rz) return bits & 0xffffe000U;
+  const std::uint32_t half = round == Round::rna ? 0x1000U : 0x0fffU + (bits >> 13 & 1U);
+  return (bits + half) & 0xffffe000U;
 }
 
 struct ConvertSpec {
@@ -103,6 +104,7 @@ struct ConvertSpec {
   bool ftz = false;
   bool sat = false;
   bool relu = false;
+  bool satfinite = false;
 };
 
 // cvt for one value in the low bits of `bits`; the result is in the low bits, sign-extended for signed types.

@@ -4,7 +4,11 @@
 
 #include <algorithm>
 
+#include "runtime/emulator/exec/async.h"
+#include "runtime/emulator/exec/banks.h"
+#include "runtime/emulator/exec/shared_variables.h"
 #include "runtime/emulator/exec/shared_window.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
@@ -126,8 +130,10 @@ void check_range(Warp& warp, const Instruction& in, const Access& access, const 
   }
 }
 
-void check_run(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes,
+// Returns whether the launch may write there, so that accesses can race.
+bool check_run(Warp& warp, const Instruction& in, const Access& access, const Run& run, std::uint32_t bytes,
                AccessKind kind) {
+  bool writable = false;
   const RangeTable& table = *warp.block->launch->ranges;
   std::uint32_t& hint = warp.worker->range_hints[in.index];
   std::uint64_t begin = run.begin;
@@ -140,10 +146,20 @@ void check_run(Warp& warp, const Instruction& in, const Access& access, const Ru
       fault(warp, in, lane, fmt::format("{} out of bounds: {}", verb(kind), table.describe(begin, bytes)));
     }
     const Range& range = ranges[hint];
+    writable = writable || range.writable;
     const std::uint64_t piece_end = std::min(end, range.end);
     check_range(warp, in, access, run, bytes, kind, range, begin, piece_end - begin);
     begin = piece_end;
   }
+  return writable;
+}
+
+GroupRaces::LaneAccess lane_access(const Access& access, AccessKind kind, std::uint32_t bytes) {
+  return {.at = access.host,
+          .bytes = bytes,
+          .contiguous = access.contiguous,
+          .writes = kind != AccessKind::load,
+          .reads = kind != AccessKind::store};
 }
 
 // 32-byte sectors that the runs touch. Runs mostly ascend; the rest is sorted first.
@@ -176,7 +192,10 @@ void access_global(Warp& warp, const Instruction& in, AccessKind kind, std::uint
   } else {
     find_runs(access.host, warp.mask, bytes, runs);
   }
-  for (int i = 0; i < runs.count; ++i) check_run(warp, in, access, runs.items[i], bytes, kind);
+  bool writable = false;
+  for (int i = 0; i < runs.count; ++i) writable = check_run(warp, in, access, runs.items[i], bytes, kind) || writable;
+  if (writable && warp.block->races != nullptr)
+    warp.block->races->global_access(warp, in, lane_access(access, kind, bytes));
   LaunchCounters& counters = warp.worker->counts.memory;
   const std::uint64_t sectors = count_sectors(runs);
   const std::uint64_t requested = static_cast<std::uint64_t>(std::popcount(warp.mask)) * bytes;
@@ -194,50 +213,22 @@ void access_global(Warp& warp, const Instruction& in, AccessKind kind, std::uint
 
 // ---- shared memory
 
-std::string shared_place(const Warp& warp, std::uint64_t offset) {
-  for (const NamedRange& variable : warp.program->shared_variables) {
-    if (offset - variable.begin < variable.bytes)
-      return fmt::format("offset {} of '{}'", offset - variable.begin, variable.name);
-  }
-  return fmt::format("offset {}", offset);
-}
-
-// A phase is what the hardware serves at once: 32 lanes of up to 4 bytes, 16 of 8, 8 of 16. In a phase, different words
-// of one of the 32 banks take turns; equal words are broadcast.
-std::uint32_t phase_wavefronts(const std::uint64_t* offset, std::uint32_t mask, std::uint32_t words) {
-  std::uint32_t used[32] = {};
-  std::uint64_t seen[32][kLanes];
-  std::uint32_t most = 0;
-  for (std::uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    for (std::uint32_t word = 0; word < words; ++word) {
-      const std::uint64_t at = offset[first_lane(rest)] / 4 + word;
-      const auto bank = static_cast<std::uint32_t>(at % 32);
-      bool repeated = false;
-      for (std::uint32_t i = 0; i < used[bank]; ++i) repeated = repeated || seen[bank][i] == at;
-      if (repeated) continue;
-      seen[bank][used[bank]++] = at;
-      most = std::max(most, used[bank]);
-    }
-  }
-  return most;
-}
-
-void count_wavefronts(Warp& warp, const std::uint64_t* offset, std::uint32_t bytes, bool contiguous) {
+void count_access(Warp& warp, const std::uint64_t* offset, std::uint32_t bytes, bool contiguous) {
   LaunchCounters& counters = warp.worker->counts.memory;
+  if (!contiguous) return count_wavefronts(counters, offset, warp.mask, bytes);
   const std::uint32_t words = bytes < 4 ? 1 : bytes / 4;
-  const std::uint32_t lanes = 32 / words;
-  if (contiguous) {
-    counters.shared_wavefronts += words;
-    counters.shared_wavefronts_ideal += words;
-    return;
-  }
-  const std::uint32_t phase_mask = lanes == 32 ? kAllLanes : (1U << lanes) - 1;
-  for (std::uint32_t phase = 0; phase < words; ++phase) {
-    const std::uint32_t mask = warp.mask & (phase_mask << (phase * lanes));
-    if (mask == 0) continue;
-    counters.shared_wavefronts += phase_wavefronts(offset, mask, words);
-    counters.shared_wavefronts_ideal += 1;
-  }
+  counters.shared_wavefronts += words;
+  counters.shared_wavefronts_ideal += words;
+}
+
+// The run leaves its variable: at its first byte, or within.
+[[noreturn]] void outside_variables(const Warp& warp, const Instruction& in, const Access& access, const Run& run,
+                                    std::uint32_t bytes, AccessKind kind) {
+  std::uint64_t at = run.begin;
+  while (lies_in_shared_variable(*warp.program, at, 1)) ++at;
+  fault(warp, in, lane_at(access, warp.mask, run, bytes, at),
+        fmt::format("{} {} bytes of shared memory, {}; the block has {} bytes", verb(kind), bytes,
+                    describe_shared(*warp.block, at), declared_shared(*warp.block)));
 }
 
 // `block` is the warp's own or another of its cluster.
@@ -258,17 +249,21 @@ void access_shared(Warp& warp, const Instruction& in, Block& block, AccessKind k
     if (run.begin >= limit || run.bytes > limit - run.begin) {
       const std::uint64_t beyond = run.begin >= limit ? run.begin : limit;
       fault(warp, in, lane_at(access, warp.mask, run, bytes, beyond),
-            fmt::format("{} {} bytes of shared memory up to offset {}; the block has {} bytes", verb(kind), bytes,
-                        run.begin + run.bytes, limit));
+            fmt::format("{} {} bytes of shared memory, {}; the block has {} bytes", verb(kind), bytes,
+                        describe_shared(block, beyond), declared_shared(block)));
     }
+    if (!lies_in_shared_variable(*warp.program, run.begin, run.bytes))
+      outside_variables(warp, in, access, run, bytes, kind);
     if (kind != AccessKind::store && !block.shared_written.all_marked(run.begin, run.bytes)) {
       const std::uint64_t at = first_unwritten(block.shared_written, run.begin, run.bytes);
       fault(warp, in, lane_at(access, warp.mask, run, bytes, at),
-            fmt::format("reads shared memory that nobody has written: {}", shared_place(warp, at)));
+            fmt::format("reads shared memory that nobody has written: {}{}", describe_shared(block, at),
+                        describe_unwritten(block, at)));
     }
     if (kind != AccessKind::load) block.shared_written.mark(run.begin, run.bytes);
   }
-  count_wavefronts(warp, access.host, bytes, access.contiguous);
+  count_access(warp, access.host, bytes, access.contiguous);
+  if (warp.block->races != nullptr) warp.block->races->shared_access(warp, in, block, lane_access(access, kind, bytes));
   for (int lane = 0; lane < kLanes; ++lane) access.host[lane] += reinterpret_cast<std::uint64_t>(block.shared);
 }
 
@@ -421,6 +416,54 @@ void resolve(Warp& warp, const Instruction& in, Space space, bool wide_address, 
   }
   if (space == Space::generic) return access_generic(warp, in, kind, bytes, access);
   access_space(warp, in, space, kind, bytes, access);
+}
+
+std::uint32_t overlapping_lanes(const Warp& warp, const Access& access, std::uint32_t bytes) {
+  if (access.contiguous || warp.block->races == nullptr) return 0;
+  std::uint64_t end = 0;
+  bool ascending = true;
+  for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
+    const std::uint64_t at = access.host[first_lane(rest)];
+    ascending = ascending && at >= end;
+    end = at + bytes;
+  }
+  std::uint32_t overlapping = 0;
+  for (std::uint32_t rest = ascending ? 0 : warp.mask; rest != 0; rest &= rest - 1) {
+    for (std::uint32_t others = rest & (rest - 1); others != 0; others &= others - 1) {
+      const std::uint64_t a = access.host[first_lane(rest)];
+      const std::uint64_t b = access.host[first_lane(others)];
+      if (a < b + bytes && b < a + bytes) overlapping |= (rest & -rest) | (others & -others);
+    }
+  }
+  return overlapping;
+}
+
+void fault_overlap(const Warp& warp, const Instruction& in, int lane, const Access& access) {
+  const std::uint64_t host = access.host[lane];
+  const std::uint64_t offset = host - reinterpret_cast<std::uint64_t>(warp.block->shared);
+  const std::string place = offset < warp.block->launch->shared_bytes ? describe_shared(*warp.block, offset)
+                                                                      : warp.block->launch->ranges->describe(host, 1);
+  fault(warp, in, lane,
+        fmt::format(
+            "race: lanes of one store write different values to the same address, {}\n  which value stays is open: "
+            "let one lane write",
+            place));
+}
+
+StrongGuard::StrongGuard(const Warp& warp, const Instruction& in, const Access& access)
+    : races_(in.order == Order::weak ? nullptr : warp.block->races),
+      guard_(races_ == nullptr ? nullptr : races_->launch(),
+             races_ == nullptr ? 0 : races_->shards_of(warp.mask, access.host)) {}
+
+void StrongGuard::note(const Warp& warp, const Instruction& in, int lane, std::uint64_t host, bool reads,
+                       bool writes) const {
+  if (races_ == nullptr) return;
+  races_->strong_access(warp, lane, host,
+                        {.reads = reads,
+                         .writes = writes,
+                         .acquires = in.order == Order::acquire || in.order == Order::acq_rel,
+                         .releases = in.order == Order::release || in.order == Order::acq_rel,
+                         .scope = in.scope});
 }
 
 }  // namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA

@@ -29,6 +29,7 @@ template <typename T, AtomicOp kOp, Space kSpace>
 void execute(Warp& warp, const Instruction& in) {
   Access access;
   resolve(warp, in, kSpace, in.count != 0, AccessKind::atomic, sizeof(T), access);
+  const StrongGuard guard(warp, in, access);
   const T* operand = warp.values<T>(in.b);
   const T* replacement = warp.values<T>(in.c);
   T* destination = warp.values<T>(in.dst);
@@ -38,10 +39,12 @@ void execute(Warp& warp, const Instruction& in) {
     T old = target.load();
     if constexpr (kOp == AtomicOp::cas) {
       old = operand[lane];
-      target.compare_exchange_strong(old, replacement[lane]);
+      const bool swapped = target.compare_exchange_strong(old, replacement[lane]);
+      guard.note(warp, in, lane, access.host[lane], true, swapped);
     } else {
       while (!target.compare_exchange_weak(old, combine<T, kOp>(old, operand[lane]))) {
       }
+      guard.note(warp, in, lane, access.host[lane], true, true);
     }
     if ((in.flags & 1U) != 0) destination[lane] = old;
   }

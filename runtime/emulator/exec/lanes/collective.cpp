@@ -1,5 +1,6 @@
 // Exchange among the lanes of a warp: shuffles, votes, matches, reductions.
 #include "runtime/emulator/exec/lanes.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
 namespace {
@@ -172,7 +173,17 @@ void execute_elect(Warp& warp, const Instruction& in) {
   for_lanes(warp, warp.values<std::uint32_t>(in.dst), [&](int lane) { return leader[lane]; });
 }
 
-void execute_warp_sync(Warp& warp, const Instruction& in) { check_all_members(warp, in, in.a); }
+// The only collective that orders memory; shuffles and votes do not.
+void execute_warp_sync(Warp& warp, const Instruction& in) {
+  check_all_members(warp, in, in.a);
+  if (warp.block->races == nullptr) return;
+  const auto* members = warp.values<std::uint32_t>(in.a);
+  for (std::uint32_t rest = warp.mask; rest != 0;) {
+    const std::uint32_t lanes = members[std::countr_zero(rest)] & warp.mask;
+    warp.block->races->warp_sync(warp, lanes);
+    rest &= ~lanes;
+  }
+}
 
 Handler find_match(const OpKey& key) {
   const bool wide = type_bytes(key.type) == 8;

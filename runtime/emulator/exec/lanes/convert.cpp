@@ -12,7 +12,8 @@ ConvertSpec spec_of(const Instruction& in) {
           static_cast<Round>(packed >> 16 & 0xffU),
           (packed >> 24 & 1U) != 0,
           (packed >> 25 & 1U) != 0,
-          (packed >> 26 & 1U) != 0};
+          (packed >> 26 & 1U) != 0,
+          (packed >> 27 & 1U) != 0};
 }
 
 template <typename S, typename D>
@@ -101,7 +102,7 @@ void u32_to_f32(Warp& warp, const Instruction& in) {
 }
 
 Handler find_fast(const OpKey& key) {
-  const bool plain = !key.ftz && !key.sat && !key.relu;
+  const bool plain = !key.ftz && !key.sat && !key.relu && key.variant == 0;
   const bool nearest = key.round == Round::rn && plain;
   if (key.type == Type::f32 && key.source == Type::f16 && plain) return half_to_f32;
   if (key.type == Type::f32 && key.source == Type::bf16 && plain) return bf16_to_f32;
@@ -131,8 +132,9 @@ void pack_general(Warp& warp, const Instruction& in) {
 }
 
 Handler find_packing(const OpKey& key) {
-  if (key.round == Round::rn && !key.relu && key.type == Type::bf16x2) return pack_bf16_rn;
-  if (key.round == Round::rn && !key.relu && key.type == Type::f16x2) return pack_f16_rn;
+  const bool plain = key.round == Round::rn && !key.relu && key.variant == 0;
+  if (plain && key.type == Type::bf16x2) return pack_bf16_rn;
+  if (plain && key.type == Type::f16x2) return pack_f16_rn;
   return pack_general;
 }
 

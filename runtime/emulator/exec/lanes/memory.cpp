@@ -35,10 +35,11 @@ template <typename E, typename D, Space kSpace, bool kWide>
 void execute_ld(Warp& warp, const Instruction& in) {
   Access access;
   resolve(warp, in, kSpace, kWide, AccessKind::load, static_cast<std::uint32_t>(sizeof(E)) * in.count, access);
+  const StrongGuard guard(warp, in, access);
   if (in.count == 1) {
     load_one<E, D>(warp, access, in.dst, 0);
     warp.written[in.dst.id] |= warp.mask;
-    return;
+    return guard.note_all(warp, in, access, true);
   }
   const Slot* slots = &warp.program->operands[in.operands];
   for (std::uint32_t element = 0; element < in.count; ++element) {
@@ -46,6 +47,7 @@ void execute_ld(Warp& warp, const Instruction& in) {
     load_one<E, D>(warp, access, slots[element], element);
     warp.written[slots[element].id] |= warp.mask;
   }
+  guard.note_all(warp, in, access, true);
 }
 
 template <typename E, typename S>
@@ -54,6 +56,17 @@ void store_one(Warp& warp, const Access& access, Slot slot, std::uint32_t elemen
   for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
     __atomic_store_n(reinterpret_cast<E*>(access.host[lane]) + element, static_cast<E>(source[lane]), __ATOMIC_RELAXED);
+  }
+}
+
+template <typename E, typename S>
+void check_overlap(Warp& warp, const Instruction& in, const Access& access, const Slot* slots, std::uint32_t lanes) {
+  for (; lanes != 0; lanes &= lanes - 1) {
+    const int lane = std::countr_zero(lanes);
+    for (std::uint32_t element = 0; element < in.count; ++element) {
+      const auto value = static_cast<E>(warp.values<S>(slots[element])[lane]);
+      if (load<E>(access, lane, element) != value) fault_overlap(warp, in, lane, access);
+    }
   }
 }
 
@@ -67,7 +80,11 @@ void execute_st(Warp& warp, const Instruction& in) {
   }
   Access access;
   resolve(warp, in, kSpace, kWide, AccessKind::store, static_cast<std::uint32_t>(sizeof(E)) * in.count, access);
+  const StrongGuard guard(warp, in, access);
   for (std::uint32_t element = 0; element < in.count; ++element) store_one<E, S>(warp, access, slots[element], element);
+  if (const std::uint32_t lanes = overlapping_lanes(warp, access, static_cast<std::uint32_t>(sizeof(E)) * in.count))
+    check_overlap<E, S>(warp, in, access, slots, lanes);
+  guard.note_all(warp, in, access, false);
 }
 
 template <typename E, typename D, bool kStore>

@@ -1,0 +1,367 @@
+#include "runtime/emulator/races/group_races.h"
+
+#include <algorithm>
+#include <bit>
+#include <thread>
+
+#include "runtime/emulator/exec/shared_variables.h"
+#include "runtime/emulator/races/report.h"
+
+namespace gdnjit::emulator {
+namespace {
+
+// Warps whose reads of a part of global memory are remembered. More would find more only where some readers are in
+// order with a writer and others are not.
+constexpr std::size_t kMostGlobalLayers = 8;
+
+// Flags of a warp's access.
+std::uint8_t flags_of(const Instruction& in, const GroupRaces::LaneAccess& access) {
+  std::uint8_t flags = access.reads && access.writes ? kUpdate : 0;
+  if (in.order != Order::weak) flags |= static_cast<std::uint8_t>(kStrong | static_cast<int>(in.scope) << kScopeShift);
+  return flags;
+}
+
+// Consecutive lanes with consecutive bytes, or with the same bytes, are one span.
+template <typename Visit>
+void for_each_span(const GroupRaces::LaneAccess& access, std::uint32_t lanes, Visit visit) {
+  if (access.contiguous && lanes == kAllLanes) {
+    return visit(AccessSpan{access.at[0], static_cast<std::uint64_t>(access.bytes) * kLanes, lanes, access.bytes});
+  }
+  AccessSpan span;
+  int last = -2;
+  for (std::uint32_t rest = lanes; rest != 0; rest &= rest - 1) {
+    const int lane = std::countr_zero(rest);
+    const std::uint64_t at = access.at[lane];
+    if (span.lanes != 0 && span.width != 0 && lane == last + 1 && at == span.begin + span.bytes) {
+      span.bytes += access.bytes;
+    } else if (span.lanes != 0 && span.bytes == access.bytes && at == span.begin) {
+      span.width = 0;
+    } else {
+      if (span.lanes != 0) visit(span);
+      span = {at, access.bytes, 0, access.bytes};
+    }
+    span.lanes |= 1U << lane;
+    last = lane;
+  }
+  visit(span);
+}
+
+// Cuts a span at the borders of regions. visit(span, region number).
+template <typename Visit>
+void for_each_region(const AccessSpan& span, Visit visit) {
+  std::uint64_t at = span.begin;
+  const std::uint64_t end = span.begin + span.bytes;
+  std::uint32_t lanes = span.lanes;
+  while (at < end) {
+    const std::uint64_t border = (at / ShadowRegion::kBytes + 1) * ShadowRegion::kBytes;
+    const std::uint64_t bytes = std::min(end, border) - at;
+    AccessSpan piece{at, bytes, lanes, span.width};
+    if (span.width != 0 && bytes < end - at) {
+      const auto count = static_cast<std::uint32_t>(bytes / span.width);
+      piece.lanes = lanes & ((1U << count) - 1) << std::countr_zero(lanes);
+      lanes &= ~piece.lanes;
+    } else if (span.width != 0) {
+      piece.lanes = lanes;
+    }
+    visit(piece, at >> ShadowRegion::kShift);
+    at += bytes;
+  }
+}
+
+class BusyGuard {
+ public:
+  explicit BusyGuard(std::atomic<bool>& busy) : busy_(busy) {
+    while (busy_.exchange(true, std::memory_order_acquire)) std::this_thread::yield();
+  }
+  ~BusyGuard() { busy_.store(false, std::memory_order_release); }
+  BusyGuard(const BusyGuard&) = delete;
+  BusyGuard& operator=(const BusyGuard&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
+}  // namespace
+
+GroupRaces::GroupRaces(LaunchRaces& launch, std::span<Block> blocks)
+    : launch_(launch),
+      blocks_(blocks),
+      block_threads_(launch.launch().warps * kLanes),
+      peer_scope_(launch.launch().cooperative ? Scope::gpu : Scope::cluster) {
+  const std::size_t regions = launch.launch().shared_bytes / ShadowRegion::kBytes + 1;
+  shared_.resize(blocks.size());
+  touched_.resize(blocks.size());
+  for (auto& block : shared_) block.resize(regions);
+}
+
+void GroupRaces::start(std::uint64_t group) {
+  group_ = static_cast<std::uint32_t>(group);
+  knowledge_.start(group_, static_cast<std::uint32_t>(blocks_.size()) * launch_.launch().warps);
+  for (std::size_t block = 0; block < blocks_.size(); ++block) {
+    for (const std::uint32_t region : touched_[block]) shared_[block][region].clear();
+    touched_[block].clear();
+  }
+  objects_.clear();
+  agents_.clear();
+  shared_chains_.clear();
+  next_agent_ = static_cast<std::uint32_t>(blocks_.size()) * block_threads_;
+}
+
+std::uint32_t GroupRaces::warp_index(const Warp& warp) const {
+  return static_cast<std::uint32_t>(warp.block - blocks_.data()) * launch_.launch().warps + warp.number;
+}
+
+// ---- accesses
+
+void GroupRaces::touch_shared(const Accessor& accessor, Block& block, const AccessSpan& span) {
+  const auto number = static_cast<std::size_t>(&block - blocks_.data());
+  for_each_region(span, [&](const AccessSpan& piece, std::uint64_t region) {
+    ShadowRegion& shadow = shared_[number][region];
+    if (shadow.unused()) touched_[number].push_back(static_cast<std::uint32_t>(region));
+    shadow.access(accessor, piece, region << ShadowRegion::kShift, 0, *this);
+  });
+}
+
+void GroupRaces::touch_global(const Accessor& accessor, const AccessSpan& span) {
+  const RangeTable& table = *launch_.launch().ranges;
+  const auto& ranges = table.ranges();
+  for_each_region(span, [&](const AccessSpan& piece, std::uint64_t region) {
+    if (range_hint_ >= ranges.size() || piece.begin < ranges[range_hint_].begin ||
+        piece.begin >= ranges[range_hint_].end)
+      range_hint_ = table.find(piece.begin);
+    if (range_hint_ >= ranges.size()) return;
+    if (piece.begin + piece.bytes > ranges[range_hint_].end)
+      return touch_pieces(accessor, piece, ranges[range_hint_].end);
+    LaunchRaces::Region* const shadow = launch_.region(range_hint_, piece.begin);
+    if (shadow == nullptr) return;
+    const BusyGuard guard(shadow->busy);
+    shadow->shadow.access(accessor, piece, region << ShadowRegion::kShift, kMostGlobalLayers, *this);
+  });
+}
+
+// A span that goes on in the next range: lane by lane, each cut at the border.
+void GroupRaces::touch_pieces(const Accessor& accessor, const AccessSpan& span, std::uint64_t border) {
+  std::uint64_t at = span.begin;
+  const std::uint64_t step = span.width == 0 ? span.bytes : span.width;
+  for (std::uint32_t rest = span.lanes; at < span.begin + span.bytes; at += step) {
+    const std::uint32_t lanes = span.width == 0 ? span.lanes : rest & -rest;
+    rest &= rest - 1;
+    const std::uint64_t before = at >= border ? 0 : std::min(step, border - at);
+    if (before != 0) touch_global(accessor, {at, before, lanes, 0});
+    if (before != step) touch_global(accessor, {at + before, step - before, lanes, 0});
+  }
+}
+
+template <typename Touch>
+void GroupRaces::lanes_access(Warp& warp, const Instruction& in, const LaneAccess& access, Touch touch) {
+  const std::uint32_t number = warp_index(warp);
+  WarpKnowledge& known = knowledge_.warp(number);
+  known.changed = true;
+  Accessor accessor;
+  accessor.group = group_;
+  accessor.stamp = knowledge_.tick();
+  accessor.released = known.released;
+  accessor.thread = accessor.index = number * kLanes;
+  accessor.instruction = in.index;
+  accessor.flags = flags_of(in, access);
+  accessor.writes = access.writes;
+  accessor.block_threads = block_threads_;
+  accessor.peer_scope = peer_scope_;
+  const auto& clocks = known.clock[static_cast<std::size_t>(View::ordered)];
+  for (std::uint32_t rest = warp.mask; rest != 0;) {
+    const Clock* const clock = clocks[static_cast<std::size_t>(std::countr_zero(rest))];
+    std::uint32_t lanes = 0;
+    for (std::size_t lane = 0; lane < kLanes; ++lane)
+      lanes |= static_cast<std::uint32_t>(clocks[lane] == clock) << lane;
+    lanes &= rest;
+    rest &= ~lanes;
+    accessor.clock = clock;
+    for_each_span(access, lanes, [&](const AccessSpan& span) { touch(accessor, span); });
+  }
+}
+
+void GroupRaces::shared_access(Warp& warp, const Instruction& in, Block& block, const LaneAccess& access) {
+  where_ = {&warp, &in, &block};
+  lanes_access(warp, in, access,
+               [&](const Accessor& accessor, const AccessSpan& span) { touch_shared(accessor, block, span); });
+}
+
+void GroupRaces::global_access(Warp& warp, const Instruction& in, const LaneAccess& access) {
+  where_ = {&warp, &in, nullptr};
+  lanes_access(warp, in, access,
+               [&](const Accessor& accessor, const AccessSpan& span) { touch_global(accessor, span); });
+}
+
+// ---- asynchronous operations
+
+std::uint32_t GroupRaces::agent(AgentKind kind, std::uint64_t key) {
+  const auto [place, added] = agents_.try_emplace(key << 3 | static_cast<std::uint64_t>(kind), next_agent_);
+  if (added) next_agent_ += kLanes;  // agents never share a layer of reads
+  return place->second;
+}
+
+Accessor GroupRaces::accessor_of(const AsyncOperation& operation, bool writes) {
+  const std::uint32_t number = warp_index(*operation.warp);
+  const WarpKnowledge& known = knowledge_.warp(number);
+  const auto lane = static_cast<std::size_t>(operation.lane);
+  const auto visible = static_cast<std::size_t>(View::visible);
+  Accessor accessor;
+  accessor.clock = known.clock[static_cast<std::size_t>(View::ordered)][lane];
+  accessor.group = group_;
+  accessor.stamp = operation.stamp;
+  accessor.released = operation.stamp;
+  accessor.thread = number * kLanes + static_cast<std::uint32_t>(operation.lane);
+  accessor.index = operation.agent;
+  accessor.instruction = operation.at->index;
+  accessor.flags = kAsyncAgent;
+  accessor.writes = writes;
+  accessor.block_threads = block_threads_;
+  accessor.peer_scope = peer_scope_;
+  if (operation.async_proxy) {
+    accessor.flags |= kAsyncProxy;
+    accessor.visible = known.clock[visible][lane];
+    accessor.visible_own = known.own[visible][lane];
+  }
+  return accessor;
+}
+
+void GroupRaces::async_shared(const AsyncOperation& operation, Block& block, std::uint64_t offset, std::uint64_t bytes,
+                              bool writes) {
+  where_ = {operation.warp, operation.at, &block};
+  touch_shared(accessor_of(operation, writes), block, {offset, bytes, 1, 0});
+}
+
+void GroupRaces::async_global(const AsyncOperation& operation, std::uint64_t address, std::uint64_t bytes,
+                              bool writes) {
+  where_ = {operation.warp, operation.at, nullptr};
+  touch_global(accessor_of(operation, writes), {address, bytes, 1, 0});
+}
+
+void GroupRaces::complete(const Warp& warp, std::uint32_t lanes, std::uint32_t agent, Stamp stamp) {
+  knowledge_.complete(warp_index(warp), lanes, agent, stamp);
+}
+
+// ---- synchronisation
+
+void GroupRaces::collect_if_needed() {
+  if (!knowledge_.wants_collection()) return;
+  knowledge_.collect([&](auto visit) {
+    for (const auto& [key, phase] : objects_) {
+      for (const Clock* clock : phase.last) visit(clock);
+      for (int view = 0; view < kViews; ++view) visit(phase.gathering[view].last());
+    }
+  });
+}
+
+void GroupRaces::warp_sync(const Warp& warp, std::uint32_t lanes) {
+  collect_if_needed();
+  knowledge_.synchronize(warp_index(warp), lanes);
+}
+
+void GroupRaces::arrive(Object object, const Warp& warp, std::uint32_t lanes) {
+  knowledge_.release(warp_index(warp), lanes, objects_[object].gathering);
+}
+
+void GroupRaces::arrive(Object object, std::uint32_t agent, Stamp stamp) {
+  objects_[object].gathering[static_cast<int>(View::ordered)].raise(agent, stamp);
+}
+
+void GroupRaces::end_phase(Object object) {
+  collect_if_needed();
+  Phase& phase = objects_[object];
+  phase.last = knowledge_.hand(phase.gathering);
+  phase.gathering.clear();
+}
+
+void GroupRaces::observe(Object object, const Warp& warp, std::uint32_t lanes) {
+  const auto found = objects_.find(object);
+  if (found != objects_.end()) knowledge_.acquire(warp_index(warp), lanes, found->second.last);
+}
+
+void GroupRaces::forget(Object object) { objects_.erase(object); }
+
+void GroupRaces::fence(const Warp& warp, std::uint32_t lanes, Scope scope) {
+  const int widest = static_cast<int>(View::flushed_cta) + static_cast<int>(scope);
+  knowledge_.fence(warp_index(warp), lanes, static_cast<View>(widest));
+}
+
+void GroupRaces::fence_async_proxy(const Warp& warp, std::uint32_t lanes) {
+  knowledge_.fence_async_proxy(warp_index(warp), lanes);
+}
+
+// ---- strong accesses
+
+std::uint64_t GroupRaces::shards_of(std::uint32_t lanes, const std::uint64_t* places) const {
+  std::uint64_t shards = 0;
+  for (; lanes != 0; lanes &= lanes - 1) shards |= LaunchRaces::shard_bit(places[std::countr_zero(lanes)]);
+  return shards;
+}
+
+void GroupRaces::learn_chain(const Warp& warp, int lane, const PublicationChain& chain, const Strong& strong) {
+  const std::uint32_t number = warp_index(warp);
+  const auto block = static_cast<std::uint32_t>(warp.block - blocks_.data());
+  for (const auto& publication : chain) {
+    Scope needed = Scope::gpu;
+    if (publication->group == group_) needed = publication->block == block ? Scope::cta : peer_scope_;
+    if (std::min(publication->scope, strong.scope) < needed) continue;
+    const PublishedClock& clock = publication->clocks[static_cast<std::size_t>(needed)];
+    knowledge_.learn(number, lane, strong.acquires ? View::ordered : View::pending, clock);
+    knowledge_.learn(number, lane, View::visible, publication->visible);
+  }
+}
+
+void GroupRaces::publish(const Warp& warp, int lane, PublicationChain& chain, const Strong& strong) {
+  const std::uint32_t number = warp_index(warp);
+  auto publication = std::make_shared<Publication>();
+  publication->group = group_;
+  publication->block = static_cast<std::uint32_t>(warp.block - blocks_.data());
+  publication->scope = strong.scope;
+  bool anything = false;
+  for (int level = 0; level <= static_cast<int>(strong.scope); ++level) {
+    const View view = strong.releases ? View::ordered : static_cast<View>(static_cast<int>(View::flushed_cta) + level);
+    PublishedClock& clock = publication->clocks[static_cast<std::size_t>(level)];
+    clock = strong.releases && level > 0 ? publication->clocks[0] : knowledge_.publish(number, lane, view);
+    anything = anything || clock.stamps != nullptr;
+  }
+  // A store is a new value; an atomic passes on what it has read.
+  if (!strong.reads) chain.clear();
+  if (!anything) return;
+  publication->visible = knowledge_.publish(number, lane, View::visible);
+  chain.push_back(std::move(publication));
+  launch_.note_publication();
+  knowledge_.warp(number).released = knowledge_.now();
+  knowledge_.tick();
+}
+
+void GroupRaces::strong_access(const Warp& warp, int lane, std::uint64_t place, const Strong& strong) {
+  collect_if_needed();
+  const bool is_shared = std::any_of(blocks_.begin(), blocks_.end(), [&](const Block& block) {
+    return place - reinterpret_cast<std::uint64_t>(block.shared) < block.launch->shared_bytes;
+  });
+  PublicationChain& chain = is_shared ? shared_chains_[place] : launch_.chain(place);
+  if (strong.reads) learn_chain(warp, lane, chain, strong);
+  if (strong.writes) publish(warp, lane, chain, strong);
+}
+
+// ---- conflicts
+
+void GroupRaces::conflict(const Accessor& accessor, const Conflict& conflict) {
+  const bool same_group = conflict.group == group_;
+  const Who& earlier = same_group ? conflict.earlier : conflict.first;
+  const RaceSide before{conflict.group, earlier.thread, earlier.instruction, earlier.flags, conflict.wrote};
+  const RaceSide now{group_, accessor.thread + static_cast<std::uint32_t>(conflict.lane), accessor.instruction,
+                     accessor.flags, accessor.writes};
+  if (!same_group) {
+    launch_.collect(conflict.address, before, now);
+    return;
+  }
+  RaceText text{.place = where_.shared != nullptr ? describe_shared(*where_.shared, conflict.address)
+                                                  : name_global(launch_.launch(), conflict.address),
+                .earlier = before,
+                .current = now,
+                .proxy = conflict.proxy,
+                .padded_block_threads = block_threads_};
+  fault(*where_.warp, *where_.at, static_cast<int>(now.thread % kLanes), describe_race(launch_.launch(), text));
+}
+
+}  // namespace gdnjit::emulator
