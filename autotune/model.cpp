@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "codegen/occupancy.h"
+
 namespace gdnjit::autotune {
 namespace {
 
@@ -12,24 +14,10 @@ constexpr double kSmBytesPerClock = 64;
 constexpr double kIssuePerClock = 4;
 constexpr double kClocksPerInstruction = 4;  // of one warp: dependent issue, partly overlapped
 constexpr double kLoadsInFlight = 8;         // of one warp, before it needs the first
-constexpr int kRegisterUnit = 256;           // registers are given to warps in units of this many
-constexpr int kSharedReserve = 1024;         // shared memory that the system takes per block
 
 std::int64_t product(const std::uint32_t (&extent)[3]) { return std::int64_t{extent[0]} * extent[1] * extent[2]; }
 
 std::int64_t ceil_div(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
-
-// Blocks that one SM holds at once.
-std::int64_t resident_blocks(const ModelInput& input) {
-  const DeviceTraits& device = input.device;
-  const std::int64_t threads = std::max<std::int64_t>(1, product(input.geometry.block));
-  const std::int64_t warps = ceil_div(threads, 32);
-  const std::int64_t registers = warps * ceil_div(std::max(input.registers, 16) * 32, kRegisterUnit) * kRegisterUnit;
-  std::int64_t blocks = std::min<std::int64_t>(device.blocks_per_sm, device.threads_per_sm / (warps * 32));
-  blocks = std::min(blocks, device.registers_per_sm / registers);
-  if (input.shared_bytes > device.shared_bytes_per_block) return 0;
-  return std::min<std::int64_t>(blocks, device.shared_bytes_per_sm / (input.shared_bytes + kSharedReserve));
-}
 
 double fourth(double x) { return x * x * x * x; }
 
@@ -43,7 +31,9 @@ ModelResult model(const ModelInput& input) {
     result.time_us = kLaunchUs;
     return result;
   }
-  const std::int64_t resident = resident_blocks(input);
+  const std::int64_t resident =
+      occupancy(input.device, input.registers, static_cast<int>(product(input.geometry.block)), input.shared_bytes)
+          .blocks;
   result.resident_blocks = static_cast<int>(resident);
   if (resident == 0) {
     result.time_us = std::numeric_limits<double>::infinity();

@@ -46,4 +46,18 @@ struct BufferTraffic {
   std::uint64_t sectors_written = 0;
 };
 
+// What one line of source did in a launch: a line of a template if the kernel was compiled with line information (the
+// line of the innermost function, if it was inlined), else a line of its PTX.
+struct LineProfile {
+  std::string file;  // as the compiler names it; "" for PTX
+  int line = 0;
+  std::uint64_t warp_instructions = 0;
+  std::uint64_t lane_instructions = 0;
+  std::uint64_t sectors_read = 0;
+  std::uint64_t sectors_written = 0;
+  std::uint64_t shared_wavefronts = 0;
+  std::uint64_t shared_wavefronts_ideal = 0;
+  std::uint64_t tensor_core_macs = 0;
+};
+
 }  // namespace gdnjit

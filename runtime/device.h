@@ -112,6 +112,10 @@ class Device {
   virtual const LaunchCounters* last_counters() const { return nullptr; }
   // The same launch's traffic by the names of its BufferRanges, in address order; empty on devices that do not count.
   virtual std::vector<BufferTraffic> last_traffic() const { return {}; }
+  // Whether launches are profiled by line from now on; costs time. Devices that do not count ignore it.
+  virtual void set_profiling(bool) {}
+  // The same launch line by line, most warp instructions first; empty if it was not profiled.
+  virtual std::vector<LineProfile> last_profile() const { return {}; }
 };
 
 // Device memory with an owner.

@@ -16,8 +16,8 @@
 #include "runtime/emulator/geometry.h"
 #include "runtime/emulator/launch.h"
 #include "runtime/emulator/memory/allocations.h"
-#include "runtime/emulator/semantics/tensor_box.h"
 #include "runtime/emulator/races/launch_races.h"
+#include "runtime/emulator/semantics/tensor_box.h"
 #include "runtime/emulator/traits.h"
 #include "runtime/support/check.h"
 
@@ -178,6 +178,10 @@ class EmulatorDevice : public Device {
   const LaunchCounters* last_counters() const override {
     return last_launch.device == number_ ? &last_launch.counts.counters : nullptr;
   }
+  void set_profiling(bool on) override { profiling_ = on; }
+  std::vector<LineProfile> last_profile() const override {
+    return last_launch.device == number_ ? last_launch.counts.profile : std::vector<LineProfile>{};
+  }
   std::vector<BufferTraffic> last_traffic() const override {
     return last_launch.device == number_ ? last_launch.counts.traffic : std::vector<BufferTraffic>{};
   }
@@ -207,6 +211,7 @@ class EmulatorDevice : public Device {
   Allocations allocations_;
   ThreadPool pool_;
   std::mutex launch_mutex_;
+  std::atomic<bool> profiling_{false};
   mutable std::mutex streams_mutex_;
   std::vector<std::unique_ptr<char>> streams_;
   std::map<Stream, Recording*> recordings_;
@@ -305,6 +310,7 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.explicit_cluster = cluster_size(*program, geometry, launch.cluster);
   launch.cluster_blocks = launch.cluster[0] * launch.cluster[1] * launch.cluster[2];
   launch.cooperative = geometry.cooperative;
+  launch.profiled = profiling_;
   launch.block_threads = geometry.block[0] * geometry.block[1] * geometry.block[2];
   launch.warps = (launch.block_threads + kLanes - 1) / kLanes;
   launch.dynamic_shared_bytes = geometry.shared_bytes;

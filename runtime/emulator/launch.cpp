@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -61,6 +62,37 @@ void add_traffic(std::vector<BufferTraffic>& total, const RangeTable& table, con
   }
 }
 
+using LineMap = std::map<std::pair<std::uint32_t, std::uint32_t>, LineProfile>;  // by file number and line
+
+void add_profile(LineMap& lines, const Program& program, const Counts& counts) {
+  for (std::size_t index = 0; index < counts.traffic.size(); ++index) {
+    if (counts.issued[index] == 0) continue;
+    const InstructionPlace& place = program.places[index];
+    const bool known = place.source.line != 0;
+    const std::uint32_t number = known ? place.source.line : static_cast<std::uint32_t>(place.ptx_line);
+    LineProfile& line = lines[{known ? place.source.file : 0U, number}];
+    if (known && place.source.file < program.files.size()) line.file = program.files[place.source.file];
+    line.line = static_cast<int>(number);
+    const InstructionTraffic& traffic = counts.traffic[index];
+    line.warp_instructions += counts.issued[index];
+    line.lane_instructions += counts.lanes[index];
+    line.sectors_read += traffic.sectors_read;
+    line.sectors_written += traffic.sectors_written;
+    line.shared_wavefronts += traffic.shared_wavefronts;
+    line.shared_wavefronts_ideal += traffic.shared_wavefronts_ideal;
+    line.tensor_core_macs += traffic.tensor_core_macs;
+  }
+}
+
+std::vector<LineProfile> busiest_first(const LineMap& lines) {
+  std::vector<LineProfile> profile;
+  for (const auto& [place, line] : lines) profile.push_back(line);
+  std::stable_sort(profile.begin(), profile.end(), [](const LineProfile& a, const LineProfile& b) {
+    return a.warp_instructions > b.warp_instructions;
+  });
+  return profile;
+}
+
 // The workers' common state. Groups of blocks are handed out in order, so when one faults, every lower one has been
 // started and may still finish; the report of the lowest is kept, whatever the threads' timing.
 class Grid {
@@ -80,6 +112,7 @@ class Grid {
       const std::lock_guard lock(mutex_);
       add_counts(total_.counters, *launch_.program, runner.counts());
       add_traffic(total_.traffic, *launch_.ranges, runner.counts());
+      add_profile(lines_, *launch_.program, runner.counts());
     } catch (...) {
       const std::lock_guard lock(mutex_);
       if (error_ == nullptr || group < limit_.load()) {
@@ -94,6 +127,7 @@ class Grid {
     if (launch_.races != nullptr) {
       if (const auto race = launch_.races->report()) fail(ErrorCode::device_failed, "{}", *race);
     }
+    total_.profile = busiest_first(lines_);
     return std::move(total_);
   }
 
@@ -106,6 +140,7 @@ class Grid {
   std::mutex mutex_;
   std::exception_ptr error_;
   LaunchCounts total_;
+  LineMap lines_;
 };
 
 }  // namespace

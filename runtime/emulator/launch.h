@@ -13,6 +13,7 @@ namespace gdnjit::emulator {
 struct LaunchCounts {
   LaunchCounters counters;
   std::vector<BufferTraffic> traffic;  // by buffer, in address order
+  std::vector<LineProfile> profile;    // of a profiled launch
 };
 
 // Runs the grid and returns what it counted. Throws the report of the lowest block that faults.

@@ -47,6 +47,7 @@ std::unique_ptr<Command> make_tune_command();
 std::unique_ptr<Command> make_compile_command();
 std::unique_ptr<Command> make_verify_command();
 std::unique_ptr<Command> make_explain_command();
+std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_models_command();
 std::unique_ptr<Command> make_doctor_command();
 std::unique_ptr<Command> make_list_command();

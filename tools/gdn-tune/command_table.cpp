@@ -28,6 +28,12 @@ constexpr std::array kTable{
                  "gdn-tune explain --problem \"H=16 HV=32 state=bf16\" --source > kernel.cu\n"
                  "gdn-tune explain --model qwen3.5-27b --arch sm_120 --json",
                  make_explain_command},
+    CommandEntry{"inspect", CommandGroup::kernels,
+                 "Show what kernels cost: registers, occupancy, traffic, and the lines that cause it",
+                 "gdn-tune inspect --model qwen3-next-80b --batch 8 --arch sm_80,sm_90a,sm_120\n"
+                 "gdn-tune inspect --problem \"H=16 HV=32 state=bf16\" --all-tiles --lines 0\n"
+                 "gdn-tune inspect --model qwen3.5-27b --tiles \"BV=32\" --json",
+                 make_inspect_command},
     CommandEntry{"list", CommandGroup::cache, "List the binaries and tuning records of a cache",
                  "gdn-tune list\n"
                  "gdn-tune list --tuning --chosen\n"

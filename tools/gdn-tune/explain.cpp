@@ -19,34 +19,6 @@ namespace {
 
 constexpr std::int64_t kSectorBytes = 32;
 
-// The counters' names and values, once for text and JSON.
-std::vector<std::pair<std::string, std::uint64_t>> counter_list(const LaunchCounters& c) {
-  return {{"warp_instructions", c.warp_instructions},
-          {"lane_instructions", c.lane_instructions},
-          {"float_arithmetic", c.float_arithmetic},
-          {"integer_arithmetic", c.integer_arithmetic},
-          {"special_function", c.special_function},
-          {"conversion", c.conversion},
-          {"tensor_core", c.tensor_core},
-          {"shuffle", c.shuffle},
-          {"control", c.control},
-          {"data_movement", c.data_movement},
-          {"global_load_instructions", c.global_load_instructions},
-          {"global_store_instructions", c.global_store_instructions},
-          {"sectors_read", c.sectors_read},
-          {"sectors_written", c.sectors_written},
-          {"bytes_requested_read", c.bytes_requested_read},
-          {"bytes_requested_written", c.bytes_requested_written},
-          {"shared_load_instructions", c.shared_load_instructions},
-          {"shared_store_instructions", c.shared_store_instructions},
-          {"shared_wavefronts", c.shared_wavefronts},
-          {"shared_wavefronts_ideal", c.shared_wavefronts_ideal},
-          {"divergent_branches", c.divergent_branches},
-          {"block_barriers", c.block_barriers},
-          {"blocks", c.blocks},
-          {"warps", c.warps}};
-}
-
 std::string extent_text(const std::uint32_t (&extent)[3]) {
   return fmt::format("{} x {} x {}", extent[0], extent[1], extent[2]);
 }
@@ -243,7 +215,7 @@ class ExplainCommand : public Command {
         {"records", records},
         {"counters_note", explanation.counters_note}};
     if (explanation.counters) {
-      for (const auto& [name, value] : counter_list(*explanation.counters)) json["counters"][name] = value;
+      json["counters"] = json_of(*explanation.counters);
       for (const BufferTraffic& buffer : explanation.traffic) {
         json["traffic"][buffer.name] = {{"sectors_read", buffer.sectors_read},
                                         {"sectors_written", buffer.sectors_written}};

@@ -47,6 +47,41 @@ Json json_of(const cache::BinaryRecord& record) {
           {"created_unix_s", record.created_unix_s}};
 }
 
+std::vector<std::pair<std::string, std::uint64_t>> counter_list(const LaunchCounters& c) {
+  return {{"warp_instructions", c.warp_instructions},
+          {"lane_instructions", c.lane_instructions},
+          {"float_arithmetic", c.float_arithmetic},
+          {"integer_arithmetic", c.integer_arithmetic},
+          {"special_function", c.special_function},
+          {"conversion", c.conversion},
+          {"tensor_core", c.tensor_core},
+          {"tensor_core_macs", c.tensor_core_macs},
+          {"tensor_shared_bytes", c.tensor_shared_bytes},
+          {"shuffle", c.shuffle},
+          {"control", c.control},
+          {"data_movement", c.data_movement},
+          {"global_load_instructions", c.global_load_instructions},
+          {"global_store_instructions", c.global_store_instructions},
+          {"sectors_read", c.sectors_read},
+          {"sectors_written", c.sectors_written},
+          {"bytes_requested_read", c.bytes_requested_read},
+          {"bytes_requested_written", c.bytes_requested_written},
+          {"shared_load_instructions", c.shared_load_instructions},
+          {"shared_store_instructions", c.shared_store_instructions},
+          {"shared_wavefronts", c.shared_wavefronts},
+          {"shared_wavefronts_ideal", c.shared_wavefronts_ideal},
+          {"divergent_branches", c.divergent_branches},
+          {"block_barriers", c.block_barriers},
+          {"blocks", c.blocks},
+          {"warps", c.warps}};
+}
+
+Json json_of(const LaunchCounters& counters) {
+  Json json;
+  for (const auto& [name, value] : counter_list(counters)) json[name] = value;
+  return json;
+}
+
 std::string_view basis_text(cache::TuningBasis basis) {
   return basis == cache::TuningBasis::measured ? "measured" : "modelled";
 }

@@ -1,9 +1,13 @@
 // Pieces that several commands put into their tables and JSON objects.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "cache/record.h"
+#include "runtime/counters.h"
 #include "tools/gdn-tune/command.h"
 #include "tools/gdn-tune/selection.h"
 
@@ -13,6 +17,11 @@ Json json_of(const FieldMap& fields);
 Json json_of(const cache::TuningRecord& record);
 // Without source, PTX, image and log, whose sizes stand in their place.
 Json json_of(const cache::BinaryRecord& record);
+
+Json json_of(const LaunchCounters& counters);
+
+// The counters' names and values, once for text and JSON.
+std::vector<std::pair<std::string, std::uint64_t>> counter_list(const LaunchCounters& counters);
 
 std::string_view basis_text(cache::TuningBasis basis);
 std::string_view status_text(cache::TuningStatus status);

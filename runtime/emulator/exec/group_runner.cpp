@@ -47,6 +47,7 @@ GroupRunner::GroupRunner(const LaunchState& launch, const ExecutionSet& set)
   const std::size_t instructions = launch.program->instructions.size();
   worker_.counts.issued.resize(instructions);
   worker_.counts.lanes.resize(instructions);
+  if (launch.profiled) worker_.counts.traffic.resize(instructions);
   worker_.range_hints.resize(instructions);
   worker_.counts.range_sectors_read.resize(launch.ranges->ranges().size());
   worker_.counts.range_sectors_written.resize(launch.ranges->ranges().size());

@@ -169,8 +169,8 @@ struct OpKey {
 };
 
 inline constexpr std::uint8_t kSatFinite = 1;  // of cvt
-inline constexpr std::uint8_t kXorSign = 1;   // min and max of magnitudes, with the product's sign
-inline constexpr std::uint8_t kAbsolute = 2;  // of the result, of three operands
+inline constexpr std::uint8_t kXorSign = 1;    // min and max of magnitudes, with the product's sign
+inline constexpr std::uint8_t kAbsolute = 2;   // of the result, of three operands
 
 // Instruction::flags of setp: how the comparison combines with predicate c, and whether c is negated.
 inline constexpr std::uint8_t kCombineMask = 3;  // BoolOp

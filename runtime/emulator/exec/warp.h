@@ -81,6 +81,15 @@ struct Warp {
   }
 };
 
+// Memory traffic of one instruction.
+struct InstructionTraffic {
+  std::uint64_t sectors_read = 0;
+  std::uint64_t sectors_written = 0;
+  std::uint64_t shared_wavefronts = 0;
+  std::uint64_t shared_wavefronts_ideal = 0;
+  std::uint64_t tensor_core_macs = 0;
+};
+
 // Counts of one worker thread; summed at the end of a launch.
 struct Counts {
   std::vector<std::uint64_t> issued;                 // by instruction
@@ -88,6 +97,7 @@ struct Counts {
   LaunchCounters memory;                             // only what is not derived from `issued`
   std::vector<std::uint64_t> range_sectors_read;     // by range
   std::vector<std::uint64_t> range_sectors_written;  // by range
+  std::vector<InstructionTraffic> traffic;           // by instruction; empty unless the launch is profiled
 };
 
 struct Barrier {
@@ -111,6 +121,7 @@ struct LaunchState {
   std::uint32_t cluster_blocks = 1;
   bool explicit_cluster = false;  // clusters were asked for
   bool cooperative = false;       // all blocks of the grid take turns
+  bool profiled = false;          // traffic is counted by instruction
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t block_threads = 1;
   std::uint32_t warps = 1;

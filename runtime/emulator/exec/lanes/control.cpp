@@ -92,19 +92,37 @@ Handler find_control(const OpKey& key) {
 }
 
 Handler find(const OpKey& key) {
-  for (const auto family :
-       {find_packed, find_narrow, find_floating, find_integer, find_bits, find_compare, find_convert, find_movement, find_memory, find_atomic,
-        find_collective, find_control, find_async, find_cluster, find_call, find_tensor, find_matrix}) {
+  for (const auto family : {find_packed, find_narrow, find_floating, find_integer, find_bits, find_compare,
+                            find_convert, find_movement, find_memory, find_atomic, find_collective, find_control,
+                            find_async, find_cluster, find_call, find_tensor, find_matrix}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;
 }
+
+namespace {
+
+// Runs the instruction and books what it added to the traffic.
+void run_profiled(Warp& warp, const Instruction& in) {
+  const LaunchCounters before = warp.worker->counts.memory;
+  in.run(warp, in);
+  const LaunchCounters& after = warp.worker->counts.memory;
+  InstructionTraffic& traffic = warp.worker->counts.traffic[in.index];
+  traffic.sectors_read += after.sectors_read - before.sectors_read;
+  traffic.sectors_written += after.sectors_written - before.sectors_written;
+  traffic.shared_wavefronts += after.shared_wavefronts - before.shared_wavefronts;
+  traffic.shared_wavefronts_ideal += after.shared_wavefronts_ideal - before.shared_wavefronts_ideal;
+  traffic.tensor_core_macs += after.tensor_core_macs - before.tensor_core_macs;
+}
+
+}  // namespace
 
 std::uint32_t run_warp(Warp& warp, std::uint32_t quantum) {
   const Instruction* const code = warp.program->instructions.data();
   std::uint64_t* const issued = warp.worker->counts.issued.data();
   std::uint64_t* const lanes = warp.worker->counts.lanes.data();
   const std::uint32_t* const written = warp.written;
+  const bool profiled = warp.block->launch->profiled;
   warp.state = WarpState::running;
   std::uint32_t left = quantum;
   while (left != 0) {
@@ -126,7 +144,11 @@ std::uint32_t run_warp(Warp& warp, std::uint32_t quantum) {
         mask & ~(written[in.checked[0]] & written[in.checked[1]] & written[in.checked[2]] & written[in.checked[3]]);
     warp.undefined = undefined;
     if (undefined != 0) undefined = undefined_operand(warp, in);
-    in.run(warp, in);
+    if (profiled) [[unlikely]] {
+      run_profiled(warp, in);
+    } else {
+      in.run(warp, in);
+    }
     if (warp.state == WarpState::waiting) {  // not issued after all
       ++left;
       --issued[pc];
