@@ -15,6 +15,10 @@ if(GDNJIT_SANITIZE)
   endif()
 endif()
 
+if(GDNJIT_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)  # coverage, which steers the fuzzer
+endif()
+
 # Every room sees the project root ("room/file.h") and the public headers (<gdnjit/file.h>).
 add_library(gdnjit_flags INTERFACE)
 target_include_directories(gdnjit_flags INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/runtime/include)
