@@ -175,6 +175,43 @@ TEST_CASE("a producer and two consumers take turns through full and empty barrie
   }
 }
 
+TEST_CASE("lanes of one warp wait for each other, whichever path comes first") {
+  Device& device = emulator();
+  const DeviceBuffer out(device, 128, "out");
+  for (const std::string paths : {"if (threadIdx.x == 0) produce(s); else sum = consume(s);",
+                                  "if (threadIdx.x != 0) sum = consume(s); else produce(s);"}) {
+    for (const std::string inlining : {"__noinline__", "__forceinline__"}) {
+      const std::string source = kHead + "#define INLINING " + inlining + R"(
+struct Shared { unsigned word; unsigned long long full, empty; };
+__device__ INLINING void produce(Shared& s) {
+  for (unsigned tile = 0; tile < 5; ++tile) {
+    mbarrier_wait(shared_address(&s.empty), (tile & 1) ^ 1);
+    s.word = 100 * tile;
+    mbarrier_arrive(shared_address(&s.full));
+  }
+}
+__device__ INLINING unsigned consume(Shared& s) {
+  unsigned sum = threadIdx.x;
+  for (unsigned tile = 0; tile < 5; ++tile) {
+    mbarrier_wait(shared_address(&s.full), tile & 1);
+    sum += s.word;
+    mbarrier_arrive(shared_address(&s.empty));
+  }
+  return sum;
+}
+extern "C" __global__ void test(unsigned* out) {
+  __shared__ Shared s;
+  if (threadIdx.x == 0) { mbarrier_init(shared_address(&s.full), 1); mbarrier_init(shared_address(&s.empty), 31); }
+  __syncwarp();
+  unsigned sum = 0;
+)" + paths + "\nout[threadIdx.x] = sum;\n}";
+      run(device, compile_ptx(source, "test"), "test", parameter_block(out.data(), out.data()));
+      const auto sums = download<std::uint32_t>(device, out);
+      for (std::uint32_t lane = 1; lane < 32; ++lane) CHECK(sums[lane] == 1000 + lane);
+    }
+  }
+}
+
 TEST_CASE("a deadlock names the mbarrier, its phase and what it lacks") {
   Device& device = emulator();
   const DeviceBuffer out(device, 256, "out");

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "runtime/emulator/exec/async.h"
+#include "runtime/emulator/exec/divergence.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -245,14 +246,29 @@ void GroupRunner::run(std::uint64_t group) {
   for (Block& block : blocks_) start_block(block);
   if (races_ != nullptr) races_->start(group);
   bool unfinished = true;
+  int fruitless = 0;  // turns in a row; a warp has up to 32 groups of lanes
   while (unfinished) {
     unfinished = false;
     bool progress = false;
     for (Block& block : blocks_) unfinished = take_turns(block, progress) || unfinished;
-    if (unfinished && !progress) report_deadlock();
+    fruitless = progress ? 0 : fruitless + 1;
+    if (unfinished && !progress && (fruitless > kLanes || !turn_to_other_lanes())) report_deadlock();
   }
   worker_.counts.memory.blocks += blocks_.size();
   worker_.counts.memory.warps += blocks_.size() * launch_.warps;
+}
+
+bool GroupRunner::turn_to_other_lanes() {
+  bool found = false;
+  for (Block& block : blocks_) {
+    for (std::uint32_t number = 0; number < launch_.warps; ++number) {
+      Warp& warp = block.warps[number];
+      if (warp.state != WarpState::waiting || warp.waiting.empty()) continue;
+      resume_other(warp);
+      found = true;
+    }
+  }
+  return found;
 }
 
 void GroupRunner::report_endless(Block& block) {
