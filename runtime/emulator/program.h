@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "runtime/emulator/exec/video.h"
 #include "runtime/emulator/ptx/syntax.h"
 #include "runtime/emulator/tensor_op.h"
 #include "runtime/emulator/types.h"
@@ -228,6 +229,7 @@ struct Program {
   std::vector<NamedRange> shared_variables;
   std::vector<Function> functions;  // 0 is the kernel
   std::vector<CallSite> calls;
+  std::vector<VideoSpec> video;
   Slot frame;  // where the thread's frame begins in its local memory; 64-bit lanes, 0 in the kernel
   std::uint32_t max_threads = 1024;
   std::uint32_t required_block[3] = {0, 0, 0};
