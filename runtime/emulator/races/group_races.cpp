@@ -17,7 +17,8 @@ constexpr std::size_t kMostGlobalLayers = 8;
 // Flags of a warp's access.
 std::uint8_t flags_of(const Instruction& in, const GroupRaces::LaneAccess& access) {
   std::uint8_t flags = access.reads && access.writes ? kUpdate : 0;
-  if (in.order != Order::weak) flags |= static_cast<std::uint8_t>(kStrong | static_cast<int>(in.scope) << kScopeShift);
+  if (in.order != Order::weak || flags != 0)
+    flags |= static_cast<std::uint8_t>(kStrong | static_cast<int>(in.scope) << kScopeShift);
   return flags;
 }
 
