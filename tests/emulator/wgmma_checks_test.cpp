@@ -97,18 +97,23 @@ TEST_CASE("a missing fence is found for accumulators and for A in registers") {
   check_report(Planted().report(multiply() + kCommit + kWait),
                {"there has been no wgmma.fence before the first", "mma_async"});
   const std::string once = kFence + multiply(0, kFragments) + kCommit + kWait;
-  check_report(Planted().report(once + "mov.b32 %d3, 0;\n" + multiply() + kCommit + kWait),
-               {"uses %d3 without a wgmma.fence after it was written at", "mov.b32 %d3, 0;"});
+  check_report(Planted().report(once + "add.u32 %d3, %d3, %d3;\n" + multiply() + kCommit + kWait),
+               {"uses %d3 without a wgmma.fence after it was written at", "add.u32 %d3, %d3, %d3;"});
   check_report(Planted().report(once + "add.u32 %a1, %a1, 1;\n" + multiply(0, kFragments) + kCommit + kWait),
                {"uses %a1 without a wgmma.fence after it was written at", "add.u32 %a1, %a1, 1;"});
   check_report(Planted().report(once + "ld.global.v2.b32 {%r3, %d5}, [%rd1];\n" + multiply() + kCommit + kWait),
                {"uses %d5 without"});
-  CHECK(Planted().report(once + "mov.b32 %d3, 0;\nadd.u32 %a1, %a1, 1;\n" + kFence + multiply(0, kFragments) + kCommit +
-                         kWait) == "");
-  // A copy is as old as its source: compilers make such copies.
-  CHECK(Planted().report("mov.b32 %d20, %d7;\n" + once + "mov.b32 %d7, %d20;\n" + multiply() + kCommit + kWait) == "");
-  check_report(Planted().report(once + "mov.b32 %d20, 5;\nmov.b32 %d7, %d20;\n" + multiply() + kCommit + kWait),
-               {"uses %d7 without a wgmma.fence", "mov.b32 %d20, 5;"});
+  CHECK(Planted().report(once + "add.u32 %d3, %d3, %d3;\nadd.u32 %a1, %a1, 1;\n" + kFence + multiply(0, kFragments) +
+                         kCommit + kWait) == "");
+}
+
+TEST_CASE("moves between a fence and a wgmma are the compiler's, and as old as what they move") {
+  const std::string once = kFence + multiply(0, kFragments) + kCommit + kWait;
+  CHECK(Planted().report("add.u32 %d20, %d7, 1;\n" + once + "mov.b32 %d7, %d20;\n" + multiply() + kCommit + kWait) ==
+        "");
+  CHECK(Planted().report(once + "mov.b32 %d7, 0;\nmov.b32 %d6, %d7;\n" + multiply() + kCommit + kWait) == "");
+  check_report(Planted().report(once + "add.u32 %d20, %d7, 1;\nmov.b32 %d7, %d20;\n" + multiply() + kCommit + kWait),
+               {"uses %d7 without a wgmma.fence after it was written at", "add.u32 %d20, %d7, 1;"});
 }
 
 TEST_CASE("a write to registers in flight is found at once") {

@@ -370,8 +370,9 @@ void execute_guarded(Warp& warp, const Instruction& in) {
             fmt::format("writes {}, which a wgmma in flight still uses; wait for {}", warp.program->id_names[id],
                         warp.program->describe(user - 1)));
     }
-    // A copy is as old as its source: compilers copy accumulators where they please.
-    queue.writer[id] = guarded.copied_from != kConstantId ? queue.writer[guarded.copied_from] : in.index + 1;
+    // A copy is as old as its source, and a constant has no age: compilers put moves where they please, also between
+    // a fence and the operation.
+    queue.writer[id] = guarded.copies ? queue.writer[guarded.copied_from] : in.index + 1;
   }
   guarded.run(warp, in);
 }
