@@ -268,7 +268,8 @@ void Decoder::tensor(AsyncSpec spec, bool prefetches) {
   done(Opcode::tensor_load, Class::global_load);
 }
 
-// createpolicy.fractional.L2::first{.L2::second}.b64 policy{, fraction}: there is no cache, so a policy is just a number.
+// createpolicy.fractional.L2::first{.L2::second}.b64 policy{, fraction}: there is no cache, so a policy is just a
+// number.
 void Decoder::createpolicy() {
   if (!take("fractional")) unsupported("a cache policy other than .fractional");
   bool found = false;
