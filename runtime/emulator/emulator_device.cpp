@@ -159,6 +159,8 @@ class EmulatorDevice : public Device {
   }
 
   TensorMap encode_tensor_map(const TensorMapSpec& spec) override {
+    if (!runs_on("sm_90", info_.traits.arch))
+      fail(ErrorCode::unsupported, "encoding a tensor map on the {}: needs sm_90 or later", info_.name);
     check_tensor_map(spec);
     const auto row = spec.box[0] * static_cast<std::uint32_t>(tensor_map_type_bytes(spec.type));
     const auto span = static_cast<std::uint32_t>(swizzle_span_bytes(spec.swizzle));

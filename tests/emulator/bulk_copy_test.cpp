@@ -424,6 +424,11 @@ TEST_CASE("forms that do not exist are refused with their line") {
     return error_text([&] { emulator().load({"test", ptx_module(line + "\nret;"), {}}); });
   };
   const std::string signals = "mbarrier::complete_tx::bytes";
+  const std::string old = ptx_kernel("cp.async.bulk.commit_group;", 4, 4, 4, 4, "sm_80");
+  check_parts(error_text([&] {
+                emulator("sm_80").load({"test", old, {}});
+              }),
+              {"bulk copies need sm_90 or later; this is sm_80"});
   check_parts(refusal("cp.async.bulk.shared::cluster.global.bulk_group [%r1], [%rd1], 16;"),
               {"no bulk copy", "line 14"});
   check_parts(refusal("cp.async.bulk.global.shared::cta." + signals + " [%rd1], [%r1], 16, [%r2];"), {"no bulk copy"});

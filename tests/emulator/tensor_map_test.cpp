@@ -68,6 +68,8 @@ TEST_CASE("the device refuses descriptions that break a rule, and swizzles of pa
   TensorMapSpec spec = sound(memory);
   spec.box[1] = 300;
   CHECK(error_text([&] { emulator().encode_tensor_map(spec); }).find("box[1]=300") != std::string::npos);
+  CHECK(error_text([&] { emulator("sm_80").encode_tensor_map(sound(memory)); }).find("needs sm_90 or later") !=
+        std::string::npos);
   spec = sound(memory);
   spec.box[0] = 8;
   CHECK(error_text([&] { emulator().encode_tensor_map(spec); }).find("rows that fill the 64 bytes") !=

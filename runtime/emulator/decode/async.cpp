@@ -3,6 +3,7 @@
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/async/spec.h"
+#include "runtime/emulator/traits.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -127,6 +128,7 @@ void Decoder::small_copy() {
 }
 
 void Decoder::bulk(bool reduces) {
+  if (!runs_on("sm_90", program_.target)) unsupported("bulk copies need sm_90 or later; this is {}", program_.target);
   if (!reduces && take("commit_group")) {
     expect_operands(0, 0);
     return finish(Opcode::bulk_commit, Class::control);
