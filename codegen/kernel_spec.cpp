@@ -40,14 +40,16 @@ Target parse_target(std::string_view name) {
   fail(ErrorCode::invalid_argument, "arch={}: unknown architecture{}", name, suggestion(name, known_architectures()));
 }
 
-std::vector<std::string> compile_options(const Target& target) {
+std::vector<std::string> compile_options(const Target& target, bool line_info) {
   // -default-device: the public headers are plain constexpr functions, which NVRTC would take for host code. Line
-  // information is left out on purpose: it puts paths into the cubin, and the bytes would differ between machines.
-  return {"-arch=" + target.arch, "--std=c++20", "-default-device", "--ptxas-options=-v"};
+  // information is left out unless it is asked for: it puts paths into the cubin, and the bytes would differ between machines.
+  std::vector<std::string> options{"-arch=" + target.arch, "--std=c++20", "-default-device", "--ptxas-options=-v"};
+  if (line_info) options.emplace_back("-lineinfo");
+  return options;
 }
 
 Digest request_digest(const KernelSpec& spec, const TemplateSet& templates) {
-  const std::vector<std::string> options = compile_options(spec.target);
+  const std::vector<std::string> options = compile_options(spec.target, spec.line_info);
   const std::vector<const TemplateFile*> files = templates.closure(spec.source);
   const std::string counts =
       fmt::format("schema {} options {} templates {}", kGeneratorSchema, options.size(), files.size());

@@ -30,10 +30,11 @@ struct KernelSpec {
   std::string source;         // the generated translation unit
   std::string entry;          // the kernel's extern "C" name
   Target target;
+  bool line_info = false;  // the source's lines in the PTX, for reports; such a kernel is another one
 };
 
 // The exact option list for NVRTC; nothing machine-specific gets in.
-std::vector<std::string> compile_options(const Target& target);
+std::vector<std::string> compile_options(const Target& target, bool line_info = false);
 
 // Digest of everything but the toolchain: signature, final source with every template it includes, options, schema.
 Digest request_digest(const KernelSpec& spec, const TemplateSet& templates);

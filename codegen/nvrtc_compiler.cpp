@@ -144,7 +144,7 @@ CompileResult NvrtcCompiler::compile(const KernelSpec& spec) {
   const auto start = std::chrono::steady_clock::now();
   Program program(library_, fmt::format("compiling {} for {}", spec.operator_name, spec.target.arch), spec.source,
                   program_name(spec.operator_name), templates_->closure(spec.source));
-  const bool accepted = program.compile(compile_options(spec.target));
+  const bool accepted = program.compile(compile_options(spec.target, spec.line_info));
   std::string log = reproducible_log(program.log());
   if (!accepted) {
     std::string first = first_error_of(log);

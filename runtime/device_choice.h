@@ -28,8 +28,8 @@ struct DeviceSources {
   std::function<std::unique_ptr<Device>(std::string_view arch)> make_emulator;
 };
 
-// The CUDA driver of this machine and the emulator of this build.
-DeviceSources system_device_sources();
+// The CUDA driver of this machine and the emulator of this build, which looks for races if asked to.
+DeviceSources system_device_sources(bool emulator_races = true);
 
 // "auto" takes the first GPU, or the emulator and says so once per process. A GPU that was asked for and is not
 // there throws Error(device_unavailable) with the reason and what to try; it is never replaced by the emulator.

@@ -38,7 +38,7 @@ struct OptionEntry {
   void (*apply)(Options& options, std::string_view label, std::string_view text);
 };
 
-constexpr std::array<OptionEntry, 9> kOptions{{
+constexpr std::array<OptionEntry, 10> kOptions{{
     {"device", "GDNJIT_DEVICE",
      [](Options& options, std::string_view label, std::string_view text) {
        parse_device_choice(label, text);
@@ -83,6 +83,12 @@ constexpr std::array<OptionEntry, 9> kOptions{{
     {"compile_threads", "GDNJIT_COMPILE_THREADS",
      [](Options& options, std::string_view label, std::string_view text) {
        options.compile_threads = static_cast<int>(whole_number(label, text, 0, 1024));
+     }},
+    {"emulator_checks", "GDNJIT_EMULATOR_CHECKS",
+     [](Options& options, std::string_view label, std::string_view text) {
+       require(text == "races" || text == "memory", "{}={}: must be races (all checks) or memory (all but races)",
+               label, text);
+       options.emulator_races = text == "races";
      }},
 }};
 

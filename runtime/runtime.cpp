@@ -40,7 +40,9 @@ std::string_view tiles_from_text(TilesFrom from) {
 }
 
 Runtime::Impl::Impl(const Options& options)
-    : Impl(options, open_device(parse_device_choice("device", options.device), system_device_sources()), nullptr) {
+    : Impl(options,
+           open_device(parse_device_choice("device", options.device), system_device_sources(options.emulator_races)),
+           nullptr) {
   device_ordinal_ = parse_device_choice("device", options.device).ordinal;
 }
 

@@ -83,8 +83,10 @@ std::atomic<std::uint64_t> devices_made{0};
 
 class EmulatorDevice : public Device {
  public:
-  EmulatorDevice(std::string_view arch, EmulatorChecks checks)
-      : checks_(checks), pool_(std::max(1U, std::thread::hardware_concurrency())) {
+  EmulatorDevice(std::string_view arch, EmulatorChecks checks, std::uint64_t instruction_limit)
+      : checks_(checks),
+        instruction_limit_(instruction_limit),
+        pool_(std::max(1U, std::thread::hardware_concurrency())) {
     info_.kind = DeviceKind::emulator;
     info_.traits = traits_of(arch);
     info_.name = fmt::format("emulator of {}", arch);
@@ -159,6 +161,8 @@ class EmulatorDevice : public Device {
   }
 
   TensorMap encode_tensor_map(const TensorMapSpec& spec) override {
+    if (!runs_on("sm_90", info_.traits.arch))
+      fail(ErrorCode::unsupported, "encoding a tensor map on the {}: needs sm_90 or later", info_.name);
     check_tensor_map(spec);
     const auto row = spec.box[0] * static_cast<std::uint32_t>(tensor_map_type_bytes(spec.type));
     const auto span = static_cast<std::uint32_t>(swizzle_span_bytes(spec.swizzle));
@@ -207,6 +211,7 @@ class EmulatorDevice : public Device {
   // Addresses are used again after a device is gone, numbers are not.
   const std::uint64_t number_ = ++devices_made;
   const EmulatorChecks checks_;
+  const std::uint64_t instruction_limit_;
   DeviceInfo info_;
   Allocations allocations_;
   ThreadPool pool_;
@@ -311,6 +316,7 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
   launch.cluster_blocks = launch.cluster[0] * launch.cluster[1] * launch.cluster[2];
   launch.cooperative = geometry.cooperative;
   launch.profiled = profiling_;
+  launch.instruction_limit = instruction_limit_;
   launch.block_threads = geometry.block[0] * geometry.block[1] * geometry.block[2];
   launch.warps = (launch.block_threads + kLanes - 1) / kLanes;
   launch.dynamic_shared_bytes = geometry.shared_bytes;
@@ -329,8 +335,8 @@ void EmulatorDevice::launch_now(const std::shared_ptr<const Program>& program, c
 
 }  // namespace
 
-std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks) {
-  return std::make_unique<EmulatorDevice>(arch, checks);
+std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks, std::uint64_t instruction_limit) {
+  return std::make_unique<EmulatorDevice>(arch, checks, instruction_limit);
 }
 
 }  // namespace gdnjit

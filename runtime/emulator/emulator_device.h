@@ -1,6 +1,7 @@
 // The emulator: a Device that executes the PTX of a kernel on CPU cores and checks and counts what it does.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -18,6 +19,8 @@ enum class EmulatorChecks : unsigned char { memory, races };
 // Device addresses are host addresses: a launch may name ordinary host memory as its buffers. Everything completes on
 // return and in order; launches of several threads run one after the other, each on all cores. A fault throws
 // Error(device_failed) from launch() with its report; the buffers then hold what was written until then.
-std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks = EmulatorChecks::memory);
+// A block that issues more than `instruction_limit` instructions is taken to hang.
+std::unique_ptr<Device> make_emulator(std::string_view arch, EmulatorChecks checks = EmulatorChecks::memory,
+                                      std::uint64_t instruction_limit = 1ULL << 31);
 
 }  // namespace gdnjit

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "runtime/emulator/exec/video.h"
 #include "runtime/emulator/ptx/syntax.h"
 #include "runtime/emulator/tensor_op.h"
 #include "runtime/emulator/types.h"
@@ -61,8 +62,8 @@ struct Instruction {
   std::uint16_t guard = kConstantId;
   std::uint32_t guard_flip = 0;  // all ones for @!p
   Class counted = Class::other;
-  std::uint8_t count = 1;    // elements of a vector access
-  std::uint8_t flags = 0;    // of the handler
+  std::uint8_t count = 1;     // elements of a vector access
+  std::uint8_t flags = 0;     // of the handler
   Order order = Order::weak;  // of a memory access or a fence
   Scope scope = Scope::gpu;
   std::uint32_t target = 0;  // branch target, or first of Program::targets
@@ -198,7 +199,8 @@ constexpr std::uint64_t function_address(std::uint32_t index) { return (0x7fffUL
 struct GuardedWrite {
   Handler run = nullptr;                    // its own handler
   std::vector<std::uint16_t> ids;           // what it writes of those registers
-  std::uint16_t copied_from = kConstantId;  // of a mov between registers
+  bool copies = false;                      // a mov of a constant or a register
+  std::uint16_t copied_from = kConstantId;  // that register
 };
 
 struct Program {
@@ -224,10 +226,11 @@ struct Program {
   std::uint32_t parameter_bytes = 0;
   std::uint32_t static_shared_bytes = 0;  // as declared
   std::uint32_t shared_extent = 0;        // of the static variables as laid out here, gaps included
-  std::uint32_t local_bytes = 0;  // per thread
+  std::uint32_t local_bytes = 0;          // per thread
   std::vector<NamedRange> shared_variables;
   std::vector<Function> functions;  // 0 is the kernel
   std::vector<CallSite> calls;
+  std::vector<VideoSpec> video;
   Slot frame;  // where the thread's frame begins in its local memory; 64-bit lanes, 0 in the kernel
   std::uint32_t max_threads = 1024;
   std::uint32_t required_block[3] = {0, 0, 0};

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "tests/emulator/check_report.h"
 #include "tests/emulator/fixture.h"
 
 namespace gdnjit::tests {
@@ -15,14 +16,6 @@ const std::string kHead = R"(#include "device/cluster.cuh"
 #include "device/tma.cuh"
 using namespace gdnjit::device;
 )";
-
-void check_report(const std::string& text, const std::vector<std::string>& parts) {
-  CAPTURE(text);
-  for (const std::string& part : parts) {
-    CAPTURE(part);
-    CHECK(text.find(part) != std::string::npos);
-  }
-}
 
 // Loads `in` (1024 words) in two halves through one mbarrier, reverses it by threads, stores it in bulk.
 std::string reverse_kernel(const std::string& before_read = "mbarrier_wait(bar, 0);",
@@ -91,22 +84,22 @@ TEST_CASE("loads signal an mbarrier, stores a group; each counts its sectors onc
 
 TEST_CASE("a read without the wait is found, and says which copy is pending") {
   Words words;
-  check_report(words.report(reverse_kernel("__syncthreads();")),
-               {"reads shared memory that nobody has written", "'", "a bulk copy into it is pending",
-                "issued by thread 0 at PTX line", "cp.async.bulk.shared::cluster.global"});
+  check_parts(words.report(reverse_kernel("__syncthreads();")),
+              {"reads shared memory that nobody has written", "'", "a bulk copy into it is pending",
+               "issued by thread 0 at PTX line", "cp.async.bulk.shared::cluster.global"});
 }
 
 TEST_CASE("bytes that nobody brings are a deadlock that names the mbarrier and what is pending") {
   Words words;
-  check_report(
+  check_parts(
       words.report(reverse_kernel("mbarrier_wait(bar, 0);", "4112")),
       {"deadlock", "waits for phase 0 of the mbarrier at offset 0 of '", "(1 of 1 arrivals, 16 bytes pending)"});
 }
 
 TEST_CASE("bytes that nobody announced leave the phase early") {
   Words words;
-  check_report(words.report(reverse_kernel("mbarrier_wait(bar, 0);", "2048")),
-               {"reads shared memory that nobody has written", "a bulk copy into it is pending"});
+  check_parts(words.report(reverse_kernel("mbarrier_wait(bar, 0);", "2048")),
+              {"reads shared memory that nobody has written", "a bulk copy into it is pending"});
 }
 
 TEST_CASE("misaligned and out of bounds copies are found at the copy") {
@@ -123,18 +116,18 @@ extern "C" __global__ void test(const char* in, char* out) {
 )" + line + "\nbulk_commit(); bulk_wait<0>(); }");
   };
   CHECK(copy("bulk_load(to, in + 3072, 1024, bar);") == "");
-  check_report(copy("bulk_load(to, in + 3088, 1024, bar);"),
-               {"thread (0,0,0)", "reads out of bounds", "0 bytes past the end of 'weights' (4096 bytes"});
-  check_report(copy("bulk_load(to, in + 8, 1024, bar);"), {"copies in bulk at 0x", "16 does not divide"});
-  check_report(copy("bulk_load(to + 8, in, 1008, bar);"), {"copies in bulk at 0x", "16 does not divide"});
-  check_report(copy("bulk_load(to, in, 1000, bar);"), {"a number of bytes, 0x3e8, which 16 does not divide"});
-  check_report(copy("bulk_load(to + 65536, in, 1024, bar);"), {"writes 1024 bytes of shared memory from offset"});
-  check_report(copy("bulk_load(to, in, 1024, bar + 8);"), {"where none has been initialised"});
-  check_report(copy("bulk_store(out, to + 65536, 1024);"), {"reads 1024 bytes of shared memory from offset"});
-  check_report(copy("bulk_store(out + 4096, to, 16);"), {"writes out of bounds", "past the end of 'result'"});
-  check_report(copy("bulk_store((void*)in, to, 16);"), {"writes memory that is only an input", "'weights'"});
-  check_report(copy("bulk_add_f32(out, to, 16);"), {"reads global memory that is an output and has not been written"});
-  check_report(
+  check_parts(copy("bulk_load(to, in + 3088, 1024, bar);"),
+              {"thread (0,0,0)", "reads out of bounds", "0 bytes past the end of 'weights' (4096 bytes"});
+  check_parts(copy("bulk_load(to, in + 8, 1024, bar);"), {"copies in bulk at 0x", "16 does not divide"});
+  check_parts(copy("bulk_load(to + 8, in, 1008, bar);"), {"copies in bulk at 0x", "16 does not divide"});
+  check_parts(copy("bulk_load(to, in, 1000, bar);"), {"a number of bytes, 0x3e8, which 16 does not divide"});
+  check_parts(copy("bulk_load(to + 65536, in, 1024, bar);"), {"writes 1024 bytes of shared memory from offset"});
+  check_parts(copy("bulk_load(to, in, 1024, bar + 8);"), {"where none has been initialised"});
+  check_parts(copy("bulk_store(out, to + 65536, 1024);"), {"reads 1024 bytes of shared memory from offset"});
+  check_parts(copy("bulk_store(out + 4096, to, 16);"), {"writes out of bounds", "past the end of 'result'"});
+  check_parts(copy("bulk_store((void*)in, to, 16);"), {"writes memory that is only an input", "'weights'"});
+  check_parts(copy("bulk_add_f32(out, to, 16);"), {"reads global memory that is an output and has not been written"});
+  check_parts(
       copy("asm volatile(\"cp.async.bulk.prefetch.L2.global [%0], %1;\" :: \"l\"(in), \"r\"(24 + threadIdx.x));"),
       {"prefetches in bulk"});
   CHECK(copy("asm volatile(\"cp.async.bulk.prefetch.L2.global [%0], 32;\" :: \"l\"(in));") == "");
@@ -142,7 +135,7 @@ extern "C" __global__ void test(const char* in, char* out) {
 
 TEST_CASE("a store of shared memory that nobody wrote is found") {
   Words words;
-  check_report(words.report(kHead + R"(
+  check_parts(words.report(kHead + R"(
 extern "C" __global__ void test(const unsigned* in, unsigned* out) {
   __shared__ alignas(128) unsigned box[32];
   if (threadIdx.x < 31) box[threadIdx.x] = 1;
@@ -150,7 +143,7 @@ extern "C" __global__ void test(const unsigned* in, unsigned* out) {
   __syncthreads();
   if (threadIdx.x == 0) { bulk_store(out, shared_address(box), 128); bulk_commit(); bulk_wait<0>(); }
 })"),
-               {"reads shared memory that nobody has written: offset 124 of '", "cp.async.bulk.global.shared::cta"});
+              {"reads shared memory that nobody has written: offset 124 of '", "cp.async.bulk.global.shared::cta"});
 }
 
 // Stores `rounds` times from one buffer of 32 words that is written anew after `wait`.
@@ -413,17 +406,17 @@ TEST_CASE("wrong multicasts, foreign mbarriers and early exits are found") {
   how.cluster = 2;
   const auto report = [&](const std::string& body) { return words.report(cluster_kernel(body), how); };
   const std::string load = "bulk_load_multicast(shared_address(box), in, 256, bar, (unsigned short)";
-  check_report(report(load + "0);"), {"to the blocks 0x0 of a cluster of 2"});
-  check_report(report(load + "4);"), {"to the blocks 0x4 of a cluster of 2"});
-  check_report(report("bulk_load(in_cluster(shared_address(box), rank ^ 1), in, 256, bar);"),
-               {"of the cluster and signals an mbarrier of block"});
-  check_report(report("bulk_load(in_cluster(shared_address(box), 2), in, 256, bar);"),
-               {"names block 2 of a cluster of 2"});
+  check_parts(report(load + "0);"), {"to the blocks 0x0 of a cluster of 2"});
+  check_parts(report(load + "4);"), {"to the blocks 0x4 of a cluster of 2"});
+  check_parts(report("bulk_load(in_cluster(shared_address(box), rank ^ 1), in, 256, bar);"),
+              {"of the cluster and signals an mbarrier of block"});
+  check_parts(report("bulk_load(in_cluster(shared_address(box), 2), in, 256, bar);"),
+              {"names block 2 of a cluster of 2"});
   const std::string all =
       "bulk_load_multicast(shared_address(box + 64 * rank), in + 64 * rank, 256, bar, (unsigned short)3);";
   const std::string leaves = "cluster_sync(); if (rank == 1) return; mbarrier_wait_cluster(bar, 0);";
-  check_report(words.report(cluster_kernel(all, leaves), how),
-               {"copies into the shared memory of block 1 of its cluster, which exits without waiting for it"});
+  check_parts(words.report(cluster_kernel(all, leaves), how),
+              {"copies into the shared memory of block 1 of its cluster, which exits without waiting for it"});
 }
 
 TEST_CASE("forms that do not exist are refused with their line") {
@@ -431,20 +424,25 @@ TEST_CASE("forms that do not exist are refused with their line") {
     return error_text([&] { emulator().load({"test", ptx_module(line + "\nret;"), {}}); });
   };
   const std::string signals = "mbarrier::complete_tx::bytes";
-  check_report(refusal("cp.async.bulk.shared::cluster.global.bulk_group [%r1], [%rd1], 16;"),
-               {"no bulk copy", "line 14"});
-  check_report(refusal("cp.async.bulk.global.shared::cta." + signals + " [%rd1], [%r1], 16, [%r2];"), {"no bulk copy"});
-  check_report(
+  const std::string old = ptx_kernel("cp.async.bulk.commit_group;", 4, 4, 4, 4, "sm_80");
+  check_parts(error_text([&] {
+                emulator("sm_80").load({"test", old, {}});
+              }),
+              {"bulk copies need sm_90 or later; this is sm_80"});
+  check_parts(refusal("cp.async.bulk.shared::cluster.global.bulk_group [%r1], [%rd1], 16;"),
+              {"no bulk copy", "line 14"});
+  check_parts(refusal("cp.async.bulk.global.shared::cta." + signals + " [%rd1], [%r1], 16, [%r2];"), {"no bulk copy"});
+  check_parts(
       refusal("cp.async.bulk.shared::cta.global." + signals + ".multicast::cluster [%r1], [%rd1], 16, [%r2], %rs1;"),
       {"a multicast goes to .shared::cluster"});
-  check_report(refusal("cp.async.bulk.shared::cluster.global." + signals + " [%r1], [%rd1], 16;"), {"operands"});
-  check_report(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f16 [%rd1], [%r1], 16;"), {".noftz"});
-  check_report(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.and.f32 [%rd1], [%r1], 16;"),
-               {"this reduction"});
-  check_report(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.mul.u32 [%rd1], [%r1], 16;"),
-               {"needs its operation"});
-  check_report(refusal("cp.async.bulk.global.shared::cta.bulk_group.cp_mask [%rd1], [%r1], 16;"),
-               {"does not know '.cp_mask'"});
+  check_parts(refusal("cp.async.bulk.shared::cluster.global." + signals + " [%r1], [%rd1], 16;"), {"operands"});
+  check_parts(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f16 [%rd1], [%r1], 16;"), {".noftz"});
+  check_parts(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.and.f32 [%rd1], [%r1], 16;"),
+              {"this reduction"});
+  check_parts(refusal("cp.reduce.async.bulk.global.shared::cta.bulk_group.mul.u32 [%rd1], [%r1], 16;"),
+              {"needs its operation"});
+  check_parts(refusal("cp.async.bulk.global.shared::cta.bulk_group.cp_mask [%rd1], [%r1], 16;"),
+              {"does not know '.cp_mask'"});
 }
 
 }  // namespace

@@ -73,5 +73,47 @@ extern "C" __global__ void mixed(const float* x, unsigned* y) {
   if (execution_set().name == portable_execution_set().name) MESSAGE("this CPU has only the portable set");
 }
 
+TEST_CASE("every execution set gives the same products, to the bit") {
+  const std::string source = R"(
+#include "device/ldmatrix.cuh"
+#include "device/mma.cuh"
+#include "device/wgmma_bf16.cuh"
+using namespace gdnjit::device;
+extern "C" __global__ void mixed(const float* x, unsigned* y) {
+  __shared__ __align__(1024) unsigned tile[2048];
+  const int i = blockIdx.x * 128 + threadIdx.x, n = gridDim.x * 128;
+  for (int j = threadIdx.x; j < 2048; j += 128) tile[j] = __float_as_uint(x[(blockIdx.x * 128 + j) % n]);
+  fence_async_shared();
+  __syncthreads();
+  unsigned a[4], b[2] = {__float_as_uint(x[i]), __float_as_uint(x[n - 1 - i])};
+  ldmatrix(a, shared_address(tile) + threadIdx.x * 16);
+  float f[4] = {x[i], 1.0f, -2.0f, 0.0f}, g[4] = {}, h[4] = {};
+  int s[4] = {i, 1, 2, 3};
+  unsigned half[2] = {0x3c003c00u, 0u};
+  mma_m16n8k16<Element::bf16>(f, a, b);
+  mma_m16n8k8_tf32(g, a, b);
+  mma_m16n8k32<Element::e4m3, Element::e5m2>(h, a, b);
+  mma_m16n8k32<Element::u8, Element::s8>(s, a, b);
+  mma_m16n8k16_f16(half, a, b);
+  float d[8] = {};
+  wgmma_fence(d);
+  wgmma_bf16<16>(d, k_major_descriptor<Swizzle::bytes64>(shared_address(tile)), k_major_descriptor<Swizzle::bytes64>(shared_address(tile) + 4096), true);
+  wgmma_commit();
+  wgmma_wait<0>(d);
+  for (int e = 0; e < 4; ++e) {
+    y[e * n + i] = __float_as_uint(f[e]); y[(4 + e) * n + i] = __float_as_uint(g[e]);
+    y[(8 + e) * n + i] = __float_as_uint(h[e]); y[(12 + e) * n + i] = s[e];
+    y[(16 + e) * n + i] = __float_as_uint(d[e]); y[(20 + e) * n + i] = __float_as_uint(d[4 + e]);
+  }
+  y[24 * n + i] = half[0]; y[25 * n + i] = half[1];
+})";
+  const std::string& ptx = compile_ptx(source, "mixed");
+  const auto input = sample_floats(2048, 78);
+  const Outcome portable = run_on(portable_execution_set(), ptx, input, 26 * 2048);
+  const Outcome fastest = run_on(execution_set(), ptx, input, 26 * 2048);
+  CHECK(portable.values == fastest.values);
+  CHECK(std::memcmp(&portable.counters, &fastest.counters, sizeof(LaunchCounters)) == 0);
+}
+
 }  // namespace
 }  // namespace gdnjit::tests

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "codegen/templates.h"
 
@@ -30,13 +31,19 @@ Compiler& nvrtc() {
   return compiler;
 }
 
-const std::string& compile_ptx(const std::string& source, const std::string& entry, const std::string& arch) {
+const std::string& compile_ptx(const std::string& source, const std::string& entry, const std::string& arch,
+                               bool line_info) {
   static std::mutex mutex;
-  static std::map<std::pair<std::string, std::string>, std::string> cache;
+  static std::map<std::tuple<std::string, std::string, bool>, std::string> cache;
   const std::lock_guard lock(mutex);
-  std::string& ptx = cache[{source, arch}];
+  std::string& ptx = cache[{source, arch, line_info}];
   if (ptx.empty()) {
-    KernelSpec spec{.operator_name = "test", .signature = "test", .source = source, .entry = entry, .target = {arch}};
+    KernelSpec spec{.operator_name = "test",
+                    .signature = "test",
+                    .source = source,
+                    .entry = entry,
+                    .target = {arch},
+                    .line_info = line_info};
     const CompileResult result = nvrtc().compile(spec);
     if (const auto* failure = std::get_if<CompileFailure>(&result))
       throw Error(ErrorCode::compile_failed, failure->log);

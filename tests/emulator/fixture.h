@@ -20,7 +20,8 @@ namespace gdnjit::tests {
 Compiler& nvrtc();
 
 // PTX of a kernel, cached for the process. Throws Error(compile_failed) with the log.
-const std::string& compile_ptx(const std::string& source, const std::string& entry, const std::string& arch = "sm_90a");
+const std::string& compile_ptx(const std::string& source, const std::string& entry, const std::string& arch = "sm_90a",
+                               bool line_info = false);
 
 // A module around one kernel's body: parameters `.u64 a, .u64 b, .u64 c, .u64 d` are in %rd1..%rd4 (global addresses),
 // and %rd1..%rd4 already point to this thread's element of `width` bytes. Registers: %p<20> %rs<40> %r<40> %rd<40>

@@ -181,6 +181,132 @@ TEST_CASE("the special values of the approximate functions") {
   CHECK(std::isnan(rsqrt[4]));
 }
 
+template <typename F>
+void check_doubles(const std::string& opcode, const std::string& operands, F expected) {
+  auto a = sample_doubles(kCount, 11), b = sample_doubles(kCount, 12), c = sample_doubles(kCount, 13);
+  for (std::size_t i = 0; i < kCount; i += 7) a[i] = std::ldexp(a[i], 900), b[i] = std::ldexp(b[i], 200);
+  for (std::size_t i = 3; i < kCount; i += 7) a[i] = std::ldexp(a[i], -900), b[i] = std::ldexp(b[i], -150);
+  for (const Mode& mode : kModes) {
+    const std::string instruction = opcode + "." + mode.name + ".f64 %fd4, " + operands + ";";
+    CAPTURE(instruction);
+    const auto results =
+        map3<double>("ld.global.f64 %fd1, [%rd1]; ld.global.f64 %fd2, [%rd2]; ld.global.f64 %fd3, [%rd3];\n" +
+                         instruction + "\nst.global.f64 [%rd4], %fd4;",
+                     a, b, c);
+    for (std::size_t i = 0; i < kCount; ++i) {
+      std::fesetround(mode.host);
+      volatile double x = a[i];
+      volatile double want = expected(x, b[i], c[i]);
+      std::fesetround(FE_TONEAREST);
+      const double w = want;
+      CAPTURE(a[i]);
+      CAPTURE(b[i]);
+      if (std::isnan(w))
+        REQUIRE(std::isnan(results[i]));
+      else
+        REQUIRE(std::memcmp(&w, &results[i], sizeof(w)) == 0);
+    }
+  }
+}
+
+TEST_CASE("f64 arithmetic rounds in every direction") {
+  check_doubles("add", "%fd1, %fd2", [](double a, double b, double) { return a + b; });
+  check_doubles("sub", "%fd1, %fd2", [](double a, double b, double) { return a - b; });
+  check_doubles("mul", "%fd1, %fd2", [](double a, double b, double) { return a * b; });
+  check_doubles("div", "%fd1, %fd2", [](double a, double b, double) { return a / b; });
+  check_doubles("fma", "%fd1, %fd2, %fd3", [](double a, double b, double c) { return std::fma(a, b, c); });
+  check_doubles("sqrt", "%fd1", [](double a, double, double) { return std::sqrt(a); });
+  check_doubles("rcp", "%fd1", [](double a, double, double) { return 1.0 / a; });
+}
+
+TEST_CASE("rcp and rsqrt of f64 approximate to 20 bits and know their special values") {
+  const auto a = sample_doubles(kCount, 14);
+  const std::string load = "ld.global.f64 %fd1, [%rd1]; ", store = " %fd4, %fd1; st.global.f64 [%rd4], %fd4;";
+  const auto rcp = map3<double>(load + "rcp.approx.ftz.f64" + store, a, a, a);
+  const auto rsqrt = map3<double>(load + "abs.f64 %fd1, %fd1; rsqrt.approx.f64" + store, a, a, a);
+  const auto rsqrt_ftz = map3<double>(load + "abs.f64 %fd1, %fd1; rsqrt.approx.ftz.f64" + store, a, a, a);
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (!std::isfinite(a[i]) || a[i] == 0) continue;
+    CAPTURE(a[i]);
+    const double root = 1 / std::sqrt(std::fabs(a[i]));
+    REQUIRE(std::fabs(rcp[i] * a[i] - 1) < 0x1p-18);
+    REQUIRE(std::fabs(rsqrt[i] / root - 1) < 0x1p-18);
+    REQUIRE(std::fabs(rsqrt_ftz[i] / root - 1) < 0x1p-18);
+  }
+  const double tiny = 0x1p-1060;
+  const std::vector<double> special{0.0, -0.0, INFINITY, -INFINITY, NAN, tiny, -tiny, 0x1p1023 * 1.5};
+  const auto of = [&](const std::string& op) { return map3<double>(load + op + store, special, special, special); };
+  const auto r = of("rcp.approx.ftz.f64"), q = of("rsqrt.approx.ftz.f64");
+  CHECK(r[0] == INFINITY);
+  CHECK(r[1] == -INFINITY);
+  CHECK((r[2] == 0 && !std::signbit(r[2])));
+  CHECK((r[3] == 0 && std::signbit(r[3])));
+  CHECK(std::isnan(r[4]));
+  CHECK(r[5] == INFINITY);
+  CHECK(r[6] == -INFINITY);
+  CHECK(r[7] == 0);  // subnormal, flushed
+  CHECK(q[0] == INFINITY);
+  CHECK(q[1] == -INFINITY);
+  CHECK((q[2] == 0 && !std::signbit(q[2])));
+  CHECK(std::isnan(q[3]));
+  CHECK(std::isnan(q[4]));
+  CHECK(q[6] == -INFINITY);
+}
+
+TEST_CASE("the tables of special values of the f32 approximations") {
+  const float inf = INFINITY, nan = from_bits(0x7fc00000), tiny = from_bits(0x00000100);
+  const std::vector<float> in{-inf, -0.0F, 0.0F, inf, nan, -tiny, tiny, -2.0F};
+  const auto check = [&](const std::string& op, const std::vector<float>& want) {
+    CAPTURE(op);
+    const auto result =
+        map3<float>("ld.global.f32 %f1, [%rd1]; " + op + ".f32 %f4, %f1; st.global.f32 [%rd4], %f4;", in, in, in);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+      CAPTURE(in[i]);
+      CHECK(canonical_bits(result[i]) == canonical_bits(want[i]));
+    }
+  };
+  check("ex2.approx.ftz", {0.0F, 1, 1, inf, nan, 1, 1, 0.25F});
+  check("ex2.approx", {0.0F, 1, 1, inf, nan, 1, 1, 0.25F});
+  check("lg2.approx.ftz", {nan, -inf, -inf, inf, nan, -inf, -inf, nan});
+  check("lg2.approx", {nan, -inf, -inf, inf, nan, nan, -141.0F, nan});
+  check("rcp.approx.ftz", {-0.0F, -inf, inf, 0.0F, nan, -inf, inf, -0.5F});
+  check("rsqrt.approx.ftz", {nan, -inf, inf, 0.0F, nan, -inf, inf, nan});
+  check("sqrt.approx.ftz", {nan, -0.0F, 0.0F, inf, nan, -0.0F, 0.0F, nan});
+  check("sqrt.approx", {nan, -0.0F, 0.0F, inf, nan, nan, std::sqrt(tiny), nan});
+  check("sin.approx.ftz", {nan, -0.0F, 0.0F, nan, nan, -0.0F, 0.0F, static_cast<float>(std::sin(-2.0))});
+  check("cos.approx.ftz", {nan, 1, 1, nan, nan, 1, 1, static_cast<float>(std::cos(-2.0))});
+  check("tanh.approx", {-1, -0.0F, 0.0F, 1, nan, -tiny, tiny, static_cast<float>(std::tanh(-2.0))});
+}
+
+TEST_CASE("testp tells the classes of f32 and f64 apart, copysign takes the first operand's sign") {
+  const std::vector<float> f{
+      0.0F, -1.5F, INFINITY, from_bits(0x7fc00001), from_bits(0x80000001), from_bits(0x00800000)};
+  const std::vector<double> d{0.0, -1.5, INFINITY, NAN, -0x1p-1070, 0x1p-1022};
+  const std::pair<const char*, std::uint32_t> tests[] = {{"finite", 0b110011}, {"infinite", 0b000100},
+                                                         {"number", 0b110111}, {"notanumber", 0b001000},
+                                                         {"normal", 0b100011}, {"subnormal", 0b010000}};
+  for (const auto& [name, mask] : tests) {
+    CAPTURE(name);
+    const auto single = map3<std::uint32_t>(
+        fmt::format(
+            "ld.global.f32 %f1, [%rd1]; testp.{}.f32 %p1, %f1; selp.u32 %r4, 1, 0, %p1; st.global.u32 [%rd4], %r4;",
+            name),
+        f, f, f);
+    const auto wide = map3<std::uint32_t>(
+        fmt::format(
+            "ld.global.f64 %fd1, [%rd1]; testp.{}.f64 %p1, %fd1; selp.u32 %r4, 1, 0, %p1; st.global.u32 [%rd4], %r4;",
+            name),
+        d, d, d);
+    for (std::size_t i = 0; i < f.size(); ++i) {
+      CHECK(single[i] == (mask >> i & 1));
+      CHECK(wide[i] == (mask >> i & 1));
+    }
+  }
+  const auto signs = map3<double>(
+      "ld.global.f64 %fd1, [%rd1]; copysign.f64 %fd4, %fd1, 0d4008000000000000; st.global.f64 [%rd4], %fd4;", d, d, d);
+  for (std::size_t i = 0; i < d.size(); ++i) CHECK(signs[i] == (std::signbit(d[i]) ? -3.0 : 3.0));
+}
+
 TEST_CASE("f64 arithmetic is the host's") {
   const auto a = sample_doubles(kCount, 1), b = sample_doubles(kCount, 2), c = sample_doubles(kCount, 3);
   const auto result =

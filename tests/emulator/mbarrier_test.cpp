@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "tests/emulator/check_report.h"
 #include "tests/emulator/fixture.h"
 
 namespace gdnjit::tests {
@@ -12,14 +13,6 @@ const std::string kHead = R"(#include "device/cluster.cuh"
 #include "device/mbarrier.cuh"
 using namespace gdnjit::device;
 )";
-
-void check_report(const std::string& text, const std::vector<std::string>& parts) {
-  CAPTURE(text);
-  for (const std::string& part : parts) {
-    CAPTURE(part);
-    CHECK(text.find(part) != std::string::npos);
-  }
-}
 
 // A kernel whose thread 0 runs `body` on the mbarrier `bar`; out[i] are its results.
 std::string lone_kernel(const std::string& body) {
@@ -175,6 +168,43 @@ TEST_CASE("a producer and two consumers take turns through full and empty barrie
   }
 }
 
+TEST_CASE("lanes of one warp wait for each other, whichever path comes first") {
+  Device& device = emulator();
+  const DeviceBuffer out(device, 128, "out");
+  for (const std::string paths : {"if (threadIdx.x == 0) produce(s); else sum = consume(s);",
+                                  "if (threadIdx.x != 0) sum = consume(s); else produce(s);"}) {
+    for (const std::string inlining : {"__noinline__", "__forceinline__"}) {
+      const std::string source = kHead + "#define INLINING " + inlining + R"(
+struct Shared { unsigned word; unsigned long long full, empty; };
+__device__ INLINING void produce(Shared& s) {
+  for (unsigned tile = 0; tile < 5; ++tile) {
+    mbarrier_wait(shared_address(&s.empty), (tile & 1) ^ 1);
+    s.word = 100 * tile;
+    mbarrier_arrive(shared_address(&s.full));
+  }
+}
+__device__ INLINING unsigned consume(Shared& s) {
+  unsigned sum = threadIdx.x;
+  for (unsigned tile = 0; tile < 5; ++tile) {
+    mbarrier_wait(shared_address(&s.full), tile & 1);
+    sum += s.word;
+    mbarrier_arrive(shared_address(&s.empty));
+  }
+  return sum;
+}
+extern "C" __global__ void test(unsigned* out) {
+  __shared__ Shared s;
+  if (threadIdx.x == 0) { mbarrier_init(shared_address(&s.full), 1); mbarrier_init(shared_address(&s.empty), 31); }
+  __syncwarp();
+  unsigned sum = 0;
+)" + paths + "\nout[threadIdx.x] = sum;\n}";
+      run(device, compile_ptx(source, "test"), "test", parameter_block(out.data(), out.data()));
+      const auto sums = download<std::uint32_t>(device, out);
+      for (std::uint32_t lane = 1; lane < 32; ++lane) CHECK(sums[lane] == 1000 + lane);
+    }
+  }
+}
+
 TEST_CASE("a deadlock names the mbarrier, its phase and what it lacks") {
   Device& device = emulator();
   const DeviceBuffer out(device, 256, "out");
@@ -182,8 +212,8 @@ TEST_CASE("a deadlock names the mbarrier, its phase and what it lacks") {
     run(device, compile_ptx(ring_kernel(1, kWaitFull, kWaitEmpty, 65), "test"), "test",
         parameter_block(out.data(), out.data()), {.threads = 96});
   });
-  check_report(text, {"deadlock", "waits for phase 0 of the mbarrier at offset 0 of '",
-                      "(64 of 65 arrivals, 0 bytes pending)", "mbarrier.try_wait.parity"});
+  check_parts(text, {"deadlock", "waits for phase 0 of the mbarrier at offset 0 of '",
+                     "(64 of 65 arrivals, 0 bytes pending)", "mbarrier.try_wait.parity"});
 }
 
 TEST_CASE("blocks of a cluster arrive at each other's mbarriers") {
@@ -215,45 +245,45 @@ extern "C" __global__ void test(unsigned* out) {
 }
 
 TEST_CASE("what the ISA leaves undefined is a fault") {
-  check_report(lone_report("mbarrier_arrive(bar);"),
-               {"at offset", "where none has been initialised", "mbarrier.arrive"});
-  check_report(lone_report("mbarrier_init(bar, 1); mbarrier_invalidate(bar); mbarrier_arrive(bar);"),
-               {"where none has been initialised"});
-  check_report(lone_report("mbarrier_init(bar + 4, 1);"), {"which 8 does not divide"});
-  check_report(lone_report("mbarrier_init(bar, blockIdx.x);"), {"for 0 arrivals; 1 to 1048575 are possible"});
-  check_report(lone_report("mbarrier_init(bar, (1 << 20) + blockIdx.x);"), {"for 1048576 arrivals"});
-  check_report(lone_report("mbarrier_init(bar, 1); mbarrier_init(bar, 1);"),
-               {"again without mbarrier.inval", "first at"});
-  check_report(
+  check_parts(lone_report("mbarrier_arrive(bar);"),
+              {"at offset", "where none has been initialised", "mbarrier.arrive"});
+  check_parts(lone_report("mbarrier_init(bar, 1); mbarrier_invalidate(bar); mbarrier_arrive(bar);"),
+              {"where none has been initialised"});
+  check_parts(lone_report("mbarrier_init(bar + 4, 1);"), {"which 8 does not divide"});
+  check_parts(lone_report("mbarrier_init(bar, blockIdx.x);"), {"for 0 arrivals; 1 to 1048575 are possible"});
+  check_parts(lone_report("mbarrier_init(bar, (1 << 20) + blockIdx.x);"), {"for 1048576 arrivals"});
+  check_parts(lone_report("mbarrier_init(bar, 1); mbarrier_init(bar, 1);"),
+              {"again without mbarrier.inval", "first at"});
+  check_parts(
       lone_report("mbarrier_init(bar, 2); asm volatile(\"mbarrier.arrive.shared.b64 _, [%0], %1;\" :: \"r\"(bar), "
                   "\"r\"(3 + blockIdx.x));"),
       {"arrives 3 times, more than is expected: phase 0 of the mbarrier at offset 0 of '", "(0 of 2 arrivals"});
-  check_report(lone_report("mbarrier_init(bar, 2); asm volatile(\"mbarrier.arrive.shared.b64 _, [%0], %1;\" :: "
-                           "\"r\"(bar), \"r\"(blockIdx.x));"),
-               {"arrives 0 times"});
-  check_report(lone_report("mbarrier_init(bar, 1); mbarrier_arrive_expect(bar, 16); mbarrier_arrive(bar);"),
-               {"more than is expected", "(1 of 1 arrivals, 16 bytes pending)"});
-  check_report(
+  check_parts(lone_report("mbarrier_init(bar, 2); asm volatile(\"mbarrier.arrive.shared.b64 _, [%0], %1;\" :: "
+                          "\"r\"(bar), \"r\"(blockIdx.x));"),
+              {"arrives 0 times"});
+  check_parts(lone_report("mbarrier_init(bar, 1); mbarrier_arrive_expect(bar, 16); mbarrier_arrive(bar);"),
+              {"more than is expected", "(1 of 1 arrivals, 16 bytes pending)"});
+  check_parts(
       lone_report("mbarrier_init(bar, 2); unsigned long long s; asm volatile(\"mbarrier.arrive.noComplete.release.cta."
                   "shared::cta.b64 %0, [%1], 2;\" : \"=l\"(s) : \"r\"(bar));"),
       {"with .noComplete and completes"});
-  check_report(
+  check_parts(
       lone_report("mbarrier_init(bar, 2); asm volatile(\"mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;\" "
                   ":: \"r\"(bar), \"r\"((1 << 20) + blockIdx.x));"),
       {"transaction count", "to 1048576; it holds -1048575 to 1048575"});
-  check_report(lone_report("mbarrier_init(bar, 1); out[0] = mbarrier_test(bar, 2 + blockIdx.x);"),
-               {"parity 2: 0 or 1 exist"});
-  check_report(lone_report("mbarrier_init(bar, 1); out[0] = test(bar, 77);"), {"0x4d, which is no state"});
-  check_report(lone_report("mbarrier_init(bar, 1); auto s = arrive(bar); arrive(bar); out[0] = test(bar, s);"),
-               {"asks about phase 0 of the mbarrier", "which is in phase 2"});
-  check_report(lone_report("mbarrier_init(bar, 1); arrive(0x7000000);"), {"shared memory from offset 117440512"});
+  check_parts(lone_report("mbarrier_init(bar, 1); out[0] = mbarrier_test(bar, 2 + blockIdx.x);"),
+              {"parity 2: 0 or 1 exist"});
+  check_parts(lone_report("mbarrier_init(bar, 1); out[0] = test(bar, 77);"), {"0x4d, which is no state"});
+  check_parts(lone_report("mbarrier_init(bar, 1); auto s = arrive(bar); arrive(bar); out[0] = test(bar, s);"),
+              {"asks about phase 0 of the mbarrier", "which is in phase 2"});
+  check_parts(lone_report("mbarrier_init(bar, 1); arrive(0x7000000);"), {"shared memory from offset 117440512"});
 }
 
 TEST_CASE("an mbarrier is opaque: loads of it and stores over it are found") {
-  check_report(lone_report("mbarrier_init(bar, 1); out[0] = ((volatile unsigned*)barriers)[1];"),
-               {"reads shared memory that nobody has written: offset 4 of '", "part of an mbarrier, which is opaque"});
-  check_report(lone_report("mbarrier_init(bar, 1); ((volatile unsigned char*)barriers)[7] = 1; arrive(bar);"),
-               {"uses the mbarrier at offset 0 of '", "over which something was written"});
+  check_parts(lone_report("mbarrier_init(bar, 1); out[0] = ((volatile unsigned*)barriers)[1];"),
+              {"reads shared memory that nobody has written: offset 4 of '", "part of an mbarrier, which is opaque"});
+  check_parts(lone_report("mbarrier_init(bar, 1); ((volatile unsigned char*)barriers)[7] = 1; arrive(bar);"),
+              {"uses the mbarrier at offset 0 of '", "over which something was written"});
   CHECK(lone_report("mbarrier_init(bar, 1); mbarrier_invalidate(bar); barriers[0] = 1; out[0] = barriers[0];") == "");
 }
 
@@ -261,15 +291,15 @@ TEST_CASE("forms that do not exist are refused with their line") {
   const auto refusal = [](const std::string& line) {
     return error_text([&] { emulator().load({"test", ptx_module(line + "\nret;"), {}}); });
   };
-  check_report(refusal("mbarrier.init.global.b64 [%rd1], 1;"), {"in shared memory of the block", "line 14"});
-  check_report(refusal("mbarrier.init.shared.b32 [%r1], 1;"), {"an mbarrier is .b64"});
-  check_report(refusal("mbarrier.arrive.shared::cluster.b64 %rd3, [%r1];"), {"in shared memory of the block"});
-  check_report(refusal("mbarrier.arrive.noComplete.shared.b64 %rd3, [%r1];"), {"operands"});
-  check_report(refusal("mbarrier.swing.shared.b64 [%r1];"), {"mbarrier without an operation"});
-  check_report(refusal("mbarrier.test_wait.shared.b64 %p1, [%r1], %rd3, %r2;"), {"4 operands; expected 3"});
-  check_report(refusal("mbarrier.try_wait.parity.weird.shared.b64 %p1, [%r1], %r2;"), {"does not know '.weird'"});
-  check_report(refusal("fence.proxy.texture;"), {"between these proxies"});
-  check_report(refusal("fence.proxy.tensormap::generic.acquire.gpu [%rd1], 64;"), {"has 128 bytes"});
+  check_parts(refusal("mbarrier.init.global.b64 [%rd1], 1;"), {"in shared memory of the block", "line 14"});
+  check_parts(refusal("mbarrier.init.shared.b32 [%r1], 1;"), {"an mbarrier is .b64"});
+  check_parts(refusal("mbarrier.arrive.shared::cluster.b64 %rd3, [%r1];"), {"in shared memory of the block"});
+  check_parts(refusal("mbarrier.arrive.noComplete.shared.b64 %rd3, [%r1];"), {"operands"});
+  check_parts(refusal("mbarrier.swing.shared.b64 [%r1];"), {"mbarrier without an operation"});
+  check_parts(refusal("mbarrier.test_wait.shared.b64 %p1, [%r1], %rd3, %r2;"), {"4 operands; expected 3"});
+  check_parts(refusal("mbarrier.try_wait.parity.weird.shared.b64 %p1, [%r1], %r2;"), {"does not know '.weird'"});
+  check_parts(refusal("fence.proxy.texture;"), {"between these proxies"});
+  check_parts(refusal("fence.proxy.tensormap::generic.acquire.gpu [%rd1], 64;"), {"has 128 bytes"});
   CHECK(refusal("fence.proxy.tensormap::generic.acquire.gpu [%rd1], 128;\nfence.proxy.tensormap::generic.release.gpu;\n"
                 "fence.proxy.async;\nfence.proxy.async.global;\nfence.proxy.async.shared::cta;\nfence.proxy.alias;\n"
                 "fence.acq_rel.cluster;\nfence.sc.sys;\nfence.acquire.sync_restrict::shared::cluster.cluster;\n"

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include <chrono>
 #include <functional>
 
 #include "tests/emulator/matrices.h"
@@ -326,6 +327,27 @@ TEST_CASE("forms of mma that the emulator does not execute are refused with thei
           .find("2 registers where 4 are needed") != std::string::npos);
   CHECK(refused("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32",
                 "{%rd0,%rd1,%rd2,%rd3}, {%r4,%r5,%r6,%r7}, {%r8,%r9}, {%r0,%r1,%r2,%r3}") != "");
+}
+
+// The rate of this machine; nothing is asserted, since it is shared.
+TEST_CASE("speed of mma, bf16") {
+  const std::string source = R"(#include "device/mma.cuh"
+using namespace gdnjit::device;
+extern "C" __global__ void k(float* out, int steps) {
+  float d[4][4] = {};
+  unsigned a[4] = {0x3f803f80u, 0x3f803f80u, 0x40003f80u, 0x3f800000u}, b[2] = {0x3f803f80u, 0x3f80bf80u};
+  for (int i = 0; i < steps; ++i)
+    for (int j = 0; j < 4; ++j) mma_m16n8k16<Element::bf16>(d[j], a, b);
+  for (int i = 0; i < 16; ++i) out[i * 32 + threadIdx.x] = d[i / 4][i % 4];
+})";
+  Device& device = emulator();
+  const DeviceBuffer out(device, 2048, "out");
+  const std::string& ptx = compile_ptx(source, "k");
+  const auto begin = std::chrono::steady_clock::now();
+  const LaunchCounters counters = run(device, ptx, "k", parameter_block(out.data(), 5000));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  MESSAGE("mma.m16n8k16: " << static_cast<double>(counters.tensor_core_macs) / seconds * 1e-9
+                           << "e9 multiply-accumulates per second, on one core");
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ inline std::string report_of(const std::string& source, const Trial& trial = {},
   const DeviceBuffer in = upload(device, numbers, "numbers");
   const DeviceBuffer out = upload(device, std::vector<int>(4096, 0), "result");
   const std::string text = error_text([&] {
-    run(device, compile_ptx(source, "test", trial.arch), "test", parameter_block(in.data(), out.data()),
+    run(device, compile_ptx(source, "test", trial.arch, true), "test", parameter_block(in.data(), out.data()),
         {.blocks = trial.blocks,
          .threads = trial.threads,
          .shared_bytes = trial.shared_bytes,

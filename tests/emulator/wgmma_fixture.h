@@ -109,7 +109,7 @@ struct WgmmaKernel {
   int d_registers = 0;
   int a_registers = 0;
   int shared_bytes = 0;  // default: image_bytes
-  std::string body;
+  std::string body = {};
   std::string target = "sm_90a";
   bool stores = true;
 

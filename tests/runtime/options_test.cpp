@@ -20,8 +20,8 @@ class Environment {
   Environment() {
     for (const char* name :
          {"GDNJIT_DEVICE", "GDNJIT_POLICY", "GDNJIT_CACHE_DIR", "GDNJIT_CACHE_LAYERS", "GDNJIT_CACHE_LIMIT_MB",
-          "GDNJIT_NVRTC", "GDNJIT_TEMPLATES", "GDNJIT_MISS_FILE", "GDNJIT_COMPILE_THREADS", "CUDA_HOME", "CUDA_PATH",
-          "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME", "HOME"}) {
+          "GDNJIT_NVRTC", "GDNJIT_TEMPLATES", "GDNJIT_MISS_FILE", "GDNJIT_COMPILE_THREADS", "GDNJIT_EMULATOR_CHECKS",
+          "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME", "HOME"}) {
       const char* value = getenv(name);
       saved_[name] = value == nullptr ? std::nullopt : std::optional<std::string>(value);
       unsetenv(name);
@@ -85,6 +85,7 @@ TEST_CASE("every variable reaches its option") {
   environment.set("GDNJIT_TEMPLATES", folder.path().c_str());
   environment.set("GDNJIT_MISS_FILE", "/tmp/misses.jsonl");
   environment.set("GDNJIT_COMPILE_THREADS", "3");
+  environment.set("GDNJIT_EMULATOR_CHECKS", "memory");
   environment.set("CUDA_HOME", "/usr/local/cuda-13");
   environment.set("CUDA_PATH", "/usr/local/cuda-12");
   environment.set("VIRTUAL_ENV", "/users/somebody/venv");
@@ -98,6 +99,7 @@ TEST_CASE("every variable reaches its option") {
   CHECK(options.templates_directory == folder.path());
   CHECK(options.miss_file == "/tmp/misses.jsonl");
   CHECK(options.compile_threads == 3);
+  CHECK(!options.emulator_races);
   CHECK(options.nvrtc_search.toolkit_folders ==
         std::vector<std::filesystem::path>{"/usr/local/cuda-13", "/usr/local/cuda-12"});
   CHECK(options.nvrtc_search.python_prefixes == std::vector<std::filesystem::path>{"/users/somebody/venv"});
@@ -139,6 +141,7 @@ TEST_CASE("a bad value names the variable, the value and what is allowed") {
   CHECK(message_of("GDNJIT_CACHE_LIMIT_MB", "1GB").starts_with("GDNJIT_CACHE_LIMIT_MB=1GB: must be a whole number"));
   CHECK(message_of("GDNJIT_CACHE_LIMIT_MB", "0").starts_with("GDNJIT_CACHE_LIMIT_MB=0: must be a whole number"));
   CHECK(message_of("GDNJIT_TEMPLATES", "/no/such/folder").starts_with("GDNJIT_TEMPLATES=/no/such/folder: must be a"));
+  CHECK(message_of("GDNJIT_EMULATOR_CHECKS", "all").starts_with("GDNJIT_EMULATOR_CHECKS=all: must be races"));
   CHECK(message_of("GDNJIT_COMPILE_THREADS", "many").starts_with("GDNJIT_COMPILE_THREADS=many: must be"));
 }
 

@@ -22,6 +22,7 @@ void Decoder::add_sub() {
   const bool is_add = statement_->opcode.front() == "add";
   const Opcode op = is_add ? Opcode::add : Opcode::sub;
   const Type type = need_type();
+  if (take("cc")) return carry_arithmetic(is_add ? Opcode::add_carry : Opcode::sub_carry, type, false, true);
   key_.round = take_round();
   key_.ftz = take("ftz");
   key_.sat = take("sat");
@@ -74,6 +75,11 @@ void Decoder::mad() {
   if (is_float(type)) {
     key_.type = type;
     return fma();
+  }
+  if (take("cc")) {
+    const bool high = take("hi");
+    if (!high && !take("lo")) malformed("mad.cc needs .lo or .hi");
+    return carry_arithmetic(high ? Opcode::mad_hi_carry : Opcode::mad_carry, type, false, true);
   }
   Opcode op = Opcode::mad;
   Type result = type;

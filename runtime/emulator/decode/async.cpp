@@ -3,6 +3,7 @@
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/async/spec.h"
+#include "runtime/emulator/traits.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -127,6 +128,7 @@ void Decoder::small_copy() {
 }
 
 void Decoder::bulk(bool reduces) {
+  if (!runs_on("sm_90", program_.target)) unsupported("bulk copies need sm_90 or later; this is {}", program_.target);
   if (!reduces && take("commit_group")) {
     expect_operands(0, 0);
     return finish(Opcode::bulk_commit, Class::control);
@@ -268,7 +270,8 @@ void Decoder::tensor(AsyncSpec spec, bool prefetches) {
   done(Opcode::tensor_load, Class::global_load);
 }
 
-// createpolicy.fractional.L2::first{.L2::second}.b64 policy{, fraction}: there is no cache, so a policy is just a number.
+// createpolicy.fractional.L2::first{.L2::second}.b64 policy{, fraction}: there is no cache, so a policy is just a
+// number.
 void Decoder::createpolicy() {
   if (!take("fractional")) unsupported("a cache policy other than .fractional");
   bool found = false;

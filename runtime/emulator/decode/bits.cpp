@@ -70,6 +70,8 @@ void Decoder::funnel() {
 void Decoder::lop3() {
   const Type type = need_type();
   if (type != Type::b32) malformed("lop3 takes .b32");
+  if (take("and")) return lop3_predicate(BoolOp::land);
+  if (take("or")) return lop3_predicate(BoolOp::lor);
   expect_operands(5, 5);
   key_.type = type;
   use(inst_.a, source(operand(1), type));
@@ -269,6 +271,7 @@ void Decoder::selp() {
 void Decoder::slct() {
   const Type type = need_type();
   const Type selector = need_type();
+  if (type_bytes(type) > 8) malformed("slct of .{}", type_name(type));
   if (selector != Type::s32 && selector != Type::f32) malformed("slct selects by .s32 or .f32");
   key_.ftz = take("ftz");
   expect_operands(4, 4);

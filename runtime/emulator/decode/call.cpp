@@ -97,6 +97,7 @@ Slot Decoder::frame_slot() {
 void Decoder::frame_address(std::uint64_t offset, Type type) {
   inst_.dst = destination(operand(0), type);
   mark(inst_.dst);
+  if (type_bytes(type) > 8) malformed("an address of {} bytes", type_bytes(type));
   if (function_ == 0) {
     inst_.a = constant(offset, type_bytes(type) == 8);
     return finish(Opcode::mov, Class::data_movement);
@@ -195,12 +196,16 @@ namespace {
 // Depth-first over the call graph: whether a function can be active twice, and the deepest stack of frames.
 class CallGraph {
  public:
-  explicit CallGraph(Program& program) : program_(program), callees_(program.functions.size()) {
+  explicit CallGraph(Program& program)
+      : program_(program), callees_(program.functions.size()), calls_any_(program.functions.size()) {
     for (const CallSite& site : program.calls) {
       if (site.callee != kIndirect) {
         callees_[site.caller].push_back(site.callee);
         continue;
       }
+      // An indirect call may reach every function.
+      if (calls_any_[site.caller]) continue;
+      calls_any_[site.caller] = true;
       for (std::uint32_t index = 1; index < program.functions.size(); ++index) callees_[site.caller].push_back(index);
     }
   }
@@ -244,6 +249,7 @@ class CallGraph {
  private:
   Program& program_;
   std::vector<std::vector<std::uint32_t>> callees_;
+  std::vector<bool> calls_any_;
   std::vector<std::uint64_t> deepest_;
   bool has_recursion_ = false;
 };

@@ -36,6 +36,14 @@ void Decoder::ret() {
   finish(returns ? Opcode::ret : Opcode::exit, Class::control);
 }
 
+// A signal to a profiler.
+void Decoder::pmevent() {
+  take("mask");
+  expect_operands(1, 1);
+  if (operand(0).kind != Operand::Kind::integer) malformed("pmevent needs a number");
+  finish(Opcode::nop, Class::control);
+}
+
 void Decoder::trap() {
   expect_operands(0, 0);
   finish(Opcode::trap, Class::control);

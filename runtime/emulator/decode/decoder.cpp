@@ -114,7 +114,7 @@ Slot Decoder::register_slot(std::uint32_t index) {
       slot.offset = slot.id;
     } else {
       slot.offset = program_.lane_bytes;
-      program_.lane_bytes += kLanes * (type_bytes(reg.type) == 8 ? 8U : 4U);
+      program_.lane_bytes += kLanes * std::max(static_cast<std::uint32_t>(type_bytes(reg.type)), 4U);
     }
   }
   return slot;
@@ -122,7 +122,7 @@ Slot Decoder::register_slot(std::uint32_t index) {
 
 int Decoder::register_bytes(const Operand& operand) const {
   const Type type = kernel_.registers[operand.reg].type;
-  return type == Type::pred ? 0 : type_bytes(type) == 8 ? 8 : 4;
+  return type == Type::pred ? 0 : std::max(type_bytes(type), 4);
 }
 
 Slot Decoder::constant(std::uint64_t value, bool wide) {
@@ -173,6 +173,9 @@ Slot Decoder::special(std::string_view name, int bytes) {
       {"%lanemask_lt", Special::lanemask_lt},
       {"%lanemask_ge", Special::lanemask_ge},
       {"%lanemask_gt", Special::lanemask_gt},
+      {"%gridid", Special::zero},
+      {"%current_graph_exec", Special::zero},
+      {"%aggr_smem_size", Special::aggr_smem_size},
       {"%dynamic_smem_size", Special::dynamic_smem_size},
       {"%total_smem_size", Special::total_smem_size}};
   const auto found = kSpecials.find(name);
@@ -193,12 +196,14 @@ std::optional<std::uint64_t> Decoder::symbol_value(std::string_view name) const 
 }
 
 Slot Decoder::symbol_address(const Operand& operand, int bytes) {
+  if (operand.name == "WARP_SZ") return constant(kLanes, bytes == 8);
   const auto value = symbol_value(operand.name);
   if (!value) return special(operand.name, bytes);
   return constant(*value + operand.value, bytes == 8);
 }
 
 Slot Decoder::source_any(const Operand& operand, int bytes) {
+  if (bytes > 8 && operand.kind != Operand::Kind::reg) malformed("a register of {} bytes is needed", bytes);
   switch (operand.kind) {
     case Operand::Kind::reg: {
       const int size = type_bytes(kernel_.registers[operand.reg].type);
@@ -270,7 +275,7 @@ Slot Decoder::scratch(Type type) {
   }
   if (scratch_offset_ == 0) {
     scratch_offset_ = program_.lane_bytes;
-    program_.lane_bytes += kLanes * 8U;
+    program_.lane_bytes += kLanes * 16U;
   }
   return {scratch_offset_, kConstantId};
 }

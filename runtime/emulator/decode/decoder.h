@@ -50,6 +50,7 @@ class Decoder {
   void decode_function();
 
  private:
+  friend std::vector<std::string_view> known_instructions();
   using Family = void (Decoder::*)();
   static const std::unordered_map<std::string_view, Family>& families();
 
@@ -131,6 +132,25 @@ class Decoder {
   void rsqrt();
   void approximate();
   void sad();
+  // ---- integers.cpp
+  Slot carry_slot();
+  void carry_arithmetic(Opcode op, Type type, bool reads, bool writes);
+  void with_carry();
+  void dot_product();
+  void product_24();
+  void bit_mask();
+  void fns();
+  void lop3_predicate(BoolOp combine);
+  void three_words(Opcode op);
+  // ---- video.cpp
+  void video();
+  void video_scalar(VideoSpec spec);
+  void finish_video(VideoSpec spec, const Operand& target);
+  Slot part(const Operand& operand, std::string_view* selector, bool* negated);
+  std::uint8_t take_comparison();
+  std::uint8_t scalar_selector(std::string_view text) const;
+  std::uint16_t lane_selector(std::string_view text, std::uint32_t elements, std::uint16_t standard) const;
+  std::uint8_t lane_mask(std::string_view text, std::uint32_t elements) const;
   // ---- bits.cpp
   void logic();
   void shift();
@@ -158,7 +178,14 @@ class Decoder {
   void isspacep();
   void ld();
   void st();
+  void move_128(Opcode op, Space space);
+  // ---- atomic.cpp
+  std::size_t take_policy();
+  AtomicOp take_atomic_op();
   void atom();
+  void atom_vector(int elements, bool returns);
+  void create_policy();
+  void cache_control();
   void prefetch();
   void cvt();
   // ---- convert.cpp
@@ -225,6 +252,7 @@ class Decoder {
   void redux();
   void elect();
   void no_effect();
+  void pmevent();
 
   const KernelText& kernel_;
   const ModuleSymbols& symbols_;
@@ -238,6 +266,7 @@ class Decoder {
   OpKey key_;
   int checks_ = 0;
   std::uint16_t scratch_predicate_ = kConstantId;
+  std::uint16_t carry_ = kConstantId;
   std::uint32_t scratch_offset_ = 0;
 
   std::vector<Slot> registers_;  // by index in kernel_.registers; id 0: not used so far
@@ -249,6 +278,9 @@ class Decoder {
   std::uint64_t frame_bytes_ = 0;
   std::set<std::uint16_t> wgmma_registers_;  // ids of accumulators and A fragments
 };
+
+// The instructions that the decoder knows by the first word of their opcodes, sorted. Not every form of them is known.
+std::vector<std::string_view> known_instructions();
 
 // Parses and decodes a module. Returns the kernel named `entry`.
 std::shared_ptr<const Program> load_program(std::string_view ptx, std::string_view entry, const ExecutionSet& set);

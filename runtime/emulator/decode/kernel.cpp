@@ -171,6 +171,39 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"cos", &Decoder::approximate},
                                                                       {"tanh", &Decoder::approximate},
                                                                       {"sad", &Decoder::sad},
+                                                                      {"addc", &Decoder::with_carry},
+                                                                      {"subc", &Decoder::with_carry},
+                                                                      {"madc", &Decoder::with_carry},
+                                                                      {"dp4a", &Decoder::dot_product},
+                                                                      {"dp2a", &Decoder::dot_product},
+                                                                      {"mul24", &Decoder::product_24},
+                                                                      {"mad24", &Decoder::product_24},
+                                                                      {"bmsk", &Decoder::bit_mask},
+                                                                      {"szext", &Decoder::bit_mask},
+                                                                      {"fns", &Decoder::fns},
+                                                                      {"vadd", &Decoder::video},
+                                                                      {"vsub", &Decoder::video},
+                                                                      {"vabsdiff", &Decoder::video},
+                                                                      {"vmin", &Decoder::video},
+                                                                      {"vmax", &Decoder::video},
+                                                                      {"vshl", &Decoder::video},
+                                                                      {"vshr", &Decoder::video},
+                                                                      {"vmad", &Decoder::video},
+                                                                      {"vset", &Decoder::video},
+                                                                      {"vadd2", &Decoder::video},
+                                                                      {"vsub2", &Decoder::video},
+                                                                      {"vavrg2", &Decoder::video},
+                                                                      {"vabsdiff2", &Decoder::video},
+                                                                      {"vmin2", &Decoder::video},
+                                                                      {"vmax2", &Decoder::video},
+                                                                      {"vset2", &Decoder::video},
+                                                                      {"vadd4", &Decoder::video},
+                                                                      {"vsub4", &Decoder::video},
+                                                                      {"vavrg4", &Decoder::video},
+                                                                      {"vabsdiff4", &Decoder::video},
+                                                                      {"vmin4", &Decoder::video},
+                                                                      {"vmax4", &Decoder::video},
+                                                                      {"vset4", &Decoder::video},
                                                                       {"and", &Decoder::logic},
                                                                       {"or", &Decoder::logic},
                                                                       {"xor", &Decoder::logic},
@@ -202,6 +235,11 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"atom", &Decoder::atom},
                                                                       {"red", &Decoder::atom},
                                                                       {"prefetch", &Decoder::prefetch},
+                                                                      {"createpolicy", &Decoder::create_policy},
+                                                                      {"applypriority", &Decoder::cache_control},
+                                                                      {"discard", &Decoder::cache_control},
+                                                                      {"brkpt", &Decoder::trap},
+                                                                      {"pmevent", &Decoder::pmevent},
                                                                       {"prefetchu", &Decoder::prefetch},
                                                                       {"bra", &Decoder::bra},
                                                                       {"brx", &Decoder::brx},
@@ -233,6 +271,13 @@ const std::unordered_map<std::string_view, Decoder::Family>& Decoder::families()
                                                                       {"wgmma", &Decoder::wgmma},
                                                                       {"setmaxnreg", &Decoder::setmaxnreg}};
   return kFamilies;
+}
+
+std::vector<std::string_view> known_instructions() {
+  std::vector<std::string_view> names;
+  for (const auto& [name, family] : Decoder::families()) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 }  // namespace gdnjit::emulator

@@ -1,6 +1,8 @@
 // From PTX text to a Program: parses the module, places its variables, decodes the kernel.
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/support/text.h"
@@ -75,6 +77,13 @@ void find_functions(const ModuleText& module, ModuleSymbols& symbols) {
   }
 }
 
+// NVRTC puts the working directory before names that are no paths.
+std::string short_path(std::string_view path) {
+  std::error_code ignored;
+  const std::string folder = std::filesystem::current_path(ignored).string() + "/";
+  return std::string(path.starts_with(folder) ? path.substr(folder.size()) : path);
+}
+
 void find_lines(Program& program) {
   program.line_starts.push_back(0);
   for (std::size_t at = 0; at < program.text.size(); ++at) {
@@ -100,7 +109,7 @@ std::shared_ptr<const Program> load_program(std::string_view ptx, std::string_vi
     if (file.number > 4096)
       fail(ErrorCode::device_failed, "loading PTX: .file {}: more files than expected", file.number);
     if (program->files.size() <= file.number) program->files.resize(file.number + 1);
-    program->files[file.number] = file.path;
+    program->files[file.number] = short_path(file.path);
   }
   ModuleSymbols symbols;
   program->target = module.target;

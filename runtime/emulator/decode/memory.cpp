@@ -1,4 +1,4 @@
-// Movement: mov, cvta, ld, st, atomics.
+// Movement: mov, cvta, ld, st.
 #include "runtime/emulator/decode/decoder.h"
 
 namespace gdnjit::emulator {
@@ -16,7 +16,9 @@ void Decoder::mov() {
   } else {
     const Operand& value = operand(1);
     if (value.kind == Operand::Kind::symbol &&
-        (value.name == "%clock" || value.name == "%clock64" || value.name == "%globaltimer")) {
+        (value.name == "%clock" || value.name == "%clock64" || value.name == "%clock_hi" ||
+         value.name == "%globaltimer" || value.name == "%globaltimer_lo" || value.name == "%globaltimer_hi")) {
+      inst_.flags = value.name.ends_with("_hi") ? 1 : 0;
       inst_.dst = destination(operand(0), type);
       mark(inst_.dst);
       return finish(Opcode::clock, Class::data_movement);
@@ -36,7 +38,8 @@ void Decoder::pack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(1).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
+  if (type == Type::b128 ? count != 2
+                         : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("packing {} values into .{}", count, type_name(type));
   }
   const int width = type_bytes(type) / count;
@@ -55,12 +58,13 @@ void Decoder::unpack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(0).items;
   const int count = static_cast<int>(parts.size());
-  if ((count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
+  if (type == Type::b128 ? count != 2
+                         : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("unpacking .{} into {} values", type_name(type), count);
   }
   const int width = type_bytes(type) / count;
   std::vector<Slot> slots;
-  for (const Operand& part : parts) slots.push_back(destination(part, width == 4 ? Type::b32 : width == 2 ? Type::b16 : Type::b8));
+  for (const Operand& part : parts) slots.push_back(destination(part, width == 8 ? Type::b64 : width == 4 ? Type::b32 : width == 2 ? Type::b16 : Type::b8));
   inst_.a = source_any(operand(1), type_bytes(type));
   inst_.operands = add_operands(slots);
   inst_.count = static_cast<std::uint8_t>(count);
@@ -117,7 +121,9 @@ void Decoder::ld() {
   take_cache_hints();
   const int count = take("v2") ? 2 : take("v4") ? 4 : take("v8") ? 8 : 1;
   const Type type = need_type();
-  expect_operands(2, 2);
+  const std::size_t policy = take_policy();
+  expect_operands(2 + policy, 2 + policy);
+  if (type == Type::b128 && count == 1) return move_128(Opcode::ld_128, space);
   if (type_bytes(type) == 0) malformed("ld of .{}", type_name(type));
   if (count * type_bytes(type) > (space == Space::global ? 32 : 16)) malformed("an access of more than 16 bytes");
   std::vector<Operand> single{operand(0)};
@@ -150,14 +156,33 @@ void Decoder::ld() {
   finish(Opcode::ld, access_class(space, true));
 }
 
+// ld and st of one 128-bit register.
+void Decoder::move_128(Opcode op, Space space) {
+  const bool is_load = op == Opcode::ld_128;
+  key_.type = Type::b128;
+  key_.space = space;
+  address(operand(is_load ? 1 : 0), space);
+  if (is_load) {
+    inst_.dst = destination(operand(0), Type::b128);
+    mark(inst_.dst);
+  } else {
+    if (key_.space == Space::param) malformed("nothing can be stored there");
+    use(inst_.b, source_any(operand(1), 16));
+  }
+  inst_.target = key_.wide_address ? 1 : 0;
+  finish(op, access_class(space, is_load));
+}
+
 void Decoder::st() {
   take_ordering();
   const Space space = take_space();
   take_cache_hints();
   const int count = take("v2") ? 2 : take("v4") ? 4 : take("v8") ? 8 : 1;
   const Type type = need_type();
-  expect_operands(2, 2);
+  const std::size_t policy = take_policy();
+  expect_operands(2 + policy, 2 + policy);
   if (space == Space::constant) malformed("nothing can be stored there");
+  if (type == Type::b128 && count == 1) return move_128(Opcode::st_128, space);
   if (type_bytes(type) == 0) malformed("st of .{}", type_name(type));
   if (count * type_bytes(type) > (space == Space::global ? 32 : 16)) malformed("an access of more than 16 bytes");
   const bool is_vector = operand(1).kind == Operand::Kind::vector;
@@ -188,41 +213,6 @@ void Decoder::st() {
   inst_.b = slots.front();
   if (count > 1) inst_.operands = add_operands(slots);
   finish(Opcode::st, access_class(space, false));
-}
-
-void Decoder::atom() {
-  static constexpr std::pair<std::string_view, AtomicOp> kOps[] = {
-      {"add", AtomicOp::add}, {"min", AtomicOp::min},  {"max", AtomicOp::max},   {"and", AtomicOp::and_},
-      {"or", AtomicOp::or_},  {"xor", AtomicOp::xor_}, {"exch", AtomicOp::exch}, {"cas", AtomicOp::cas},
-      {"inc", AtomicOp::inc}, {"dec", AtomicOp::dec}};
-  const bool returns = statement_->opcode.front() == "atom";
-  take_ordering();
-  if (inst_.order == Order::weak) inst_.order = Order::relaxed;
-  const Space space = take_space();
-  bool found = false;
-  for (const auto& [name, value] : kOps) {
-    if (!found && take(name)) {
-      key_.atomic = value;
-      found = true;
-    }
-  }
-  if (!found) unsupported("no atomic operation that the emulator knows");
-  const Type type = need_type();
-  key_.type = type;
-  key_.space = space;
-  const std::size_t first = returns ? 1 : 0;
-  const std::size_t count = first + (key_.atomic == AtomicOp::cas ? 3 : 2);
-  expect_operands(count, count);
-  address(operand(first), space);
-  use(inst_.b, source_any(operand(first + 1), type_bytes(type)));
-  if (key_.atomic == AtomicOp::cas) use(inst_.c, source_any(operand(first + 2), type_bytes(type)));
-  if (returns && operand(0).kind != Operand::Kind::sink) {
-    inst_.dst = destination(operand(0), type);
-    mark(inst_.dst);
-    inst_.flags = 1;
-  }
-  inst_.count = key_.wide_address ? 1 : 0;
-  finish(Opcode::atom, access_class(space, false));
 }
 
 // A prefetch never faults on a GPU, so its address is not checked either.

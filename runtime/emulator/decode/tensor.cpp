@@ -265,6 +265,14 @@ void Decoder::guard_wgmma_registers(std::size_t first) {
     return statement.opcode.front() == "mov" && statement.operands.size() == 2 &&
            statement.operands[0].kind == Operand::Kind::reg && statement.operands[1].kind == Operand::Kind::reg;
   };
+  const auto is_move = [&](const Statement& statement) {
+    const auto is_literal = [](const Operand& item) {
+      return item.kind == Operand::Kind::integer || item.kind == Operand::Kind::real32;
+    };
+    return is_copy(statement) ||
+           (statement.opcode.front() == "mov" && statement.operands.size() == 2 &&
+            statement.operands[0].kind == Operand::Kind::reg && is_literal(statement.operands[1]));
+  };
   for (bool grows = true; grows;) {
     grows = false;
     for (const Statement& statement : kernel_.statements) {
@@ -282,6 +290,7 @@ void Decoder::guard_wgmma_registers(std::size_t first) {
       if (wgmma_registers_.contains(id_of(item))) guarded.ids.push_back(id_of(item));
     }
     if (guarded.ids.empty()) continue;
+    guarded.copies = is_move(statement);
     if (is_copy(statement)) guarded.copied_from = id_of(statement.operands[1]);
     Instruction& instruction = program_.instructions[first + index];
     guarded.run = instruction.run;

@@ -38,8 +38,9 @@ void execute_arrive(Warp& warp, const Instruction& in) {
     fault(warp, in, std::countr_zero(twice), "arrives at the cluster's barrier again without having waited");
   warp.cluster_owed |= warp.mask;
   warp.cluster_arrived |= warp.mask;
-  if (warp.block->races != nullptr && (in.flags & kClusterRelaxed) == 0)
-    warp.block->races->arrive(GroupRaces::object(warp.block->cluster), warp, warp.mask);
+  if (warp.block->races != nullptr)
+    warp.block->races->arrive(GroupRaces::object(warp.block->cluster), warp, warp.mask,
+                              (in.flags & kClusterRelaxed) != 0);
   ++warp.worker->counts.memory.block_barriers;
   end_phase_if_complete(*warp.block->cluster);
 }
@@ -64,7 +65,8 @@ void execute_wait(Warp& warp, const Instruction& in) {
   end_phase_if_complete(*warp.block->cluster);  // others may have exited since
   if ((warp.mask & warp.cluster_arrived) != 0) return suspend(warp, in, describe_cluster_wait);
   warp.cluster_owed &= ~warp.mask;
-  if (warp.block->races != nullptr) warp.block->races->observe(GroupRaces::object(warp.block->cluster), warp, warp.mask);
+  if (warp.block->races != nullptr)
+    warp.block->races->observe(GroupRaces::object(warp.block->cluster), warp, warp.mask);
 }
 
 std::uint32_t checked_rank(const Warp& warp, const Instruction& in, int lane, std::uint32_t rank) {

@@ -27,4 +27,23 @@ static inline void resume_next(Warp& warp) {
   warp.stop_pc = may_meet ? warp.waiting.back().pc : ~0U;
 }
 
+// The active lanes wait for something: the warp's next group by pc, after the last one the first, gets a turn instead.
+// It meets only groups that lie before it, not those that wait. REQUIRES: other lanes wait.
+static inline void resume_other(Warp& warp) {
+  const std::uint32_t pc = warp.pc;
+  const std::uint32_t depth = warp.depth;
+  park(warp, depth, pc, warp.active);
+  auto next = warp.waiting.begin();
+  while (next->pc != pc || next->depth != depth) ++next;
+  next = next == warp.waiting.begin() ? warp.waiting.end() - 1 : next - 1;
+  warp.pc = next->pc;
+  warp.active = next->lanes;
+  warp.depth = next->depth;
+  warp.waiting.erase(next);
+  warp.stop_pc = ~0U;
+  for (const LaneGroup& group : warp.waiting) {
+    if (group.depth == warp.depth && group.pc > warp.pc && group.pc < warp.stop_pc) warp.stop_pc = group.pc;
+  }
+}
+
 }  // namespace gdnjit::emulator

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "runtime/emulator/exec/async.h"
+#include "runtime/emulator/exec/divergence.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -15,8 +16,6 @@ namespace {
 constexpr std::uint32_t kQuantum = 1U << 16;
 // The same where blocks wait for each other.
 constexpr std::uint32_t kGroupQuantum = 1U << 12;
-// A block that issues more is taken to hang.
-constexpr std::uint64_t kMaxInstructions = 1ULL << 31;
 constexpr int kPoison = 0xff;  // NaN in every floating-point format
 
 std::size_t round_up(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -234,7 +233,7 @@ bool GroupRunner::take_turns(Block& block, bool& progress) {
     unfinished = unfinished || warp.state != WarpState::finished;
   }
   if (!unfinished) finish_async(block);
-  if (block.instructions > kMaxInstructions && unfinished) report_endless(block);
+  if (block.instructions > launch_.instruction_limit && unfinished) report_endless(block);
   return unfinished;
 }
 
@@ -246,14 +245,29 @@ void GroupRunner::run(std::uint64_t group) {
   for (Block& block : blocks_) start_block(block);
   if (races_ != nullptr) races_->start(group);
   bool unfinished = true;
+  int fruitless = 0;  // turns in a row; a warp has up to 32 groups of lanes
   while (unfinished) {
     unfinished = false;
     bool progress = false;
     for (Block& block : blocks_) unfinished = take_turns(block, progress) || unfinished;
-    if (unfinished && !progress) report_deadlock();
+    fruitless = progress ? 0 : fruitless + 1;
+    if (unfinished && !progress && (fruitless > kLanes || !turn_to_other_lanes())) report_deadlock();
   }
   worker_.counts.memory.blocks += blocks_.size();
   worker_.counts.memory.warps += blocks_.size() * launch_.warps;
+}
+
+bool GroupRunner::turn_to_other_lanes() {
+  bool found = false;
+  for (Block& block : blocks_) {
+    for (std::uint32_t number = 0; number < launch_.warps; ++number) {
+      Warp& warp = block.warps[number];
+      if (warp.state != WarpState::waiting || warp.waiting.empty()) continue;
+      resume_other(warp);
+      found = true;
+    }
+  }
+  return found;
 }
 
 void GroupRunner::report_endless(Block& block) {

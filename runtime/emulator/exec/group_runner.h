@@ -46,6 +46,8 @@ class GroupRunner {
   std::uint64_t special_value(const Warp& warp, Special special, std::uint32_t lane) const;
   // Gives every warp of the block a turn; returns whether it has unfinished warps.
   bool take_turns(Block& block, bool& progress);
+  // Where warps wait, other lanes of theirs get a turn. Returns whether there are any.
+  bool turn_to_other_lanes();
   [[noreturn]] void report_endless(Block& block);
   [[noreturn]] void report_deadlock();
 

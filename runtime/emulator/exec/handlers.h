@@ -43,6 +43,18 @@ enum class Opcode : std::uint16_t {
   cos,
   tanh,
   sad,
+  add_carry,
+  sub_carry,
+  mad_carry,
+  mad_hi_carry,
+  dp4a,
+  dp2a,
+  product_24,
+  bmsk,
+  szext,
+  fns,
+  lop3_predicate,
+  video,
   // bits
   and_,
   or_,
@@ -84,6 +96,10 @@ enum class Opcode : std::uint16_t {
   ld,
   st,
   atom,
+  atom_vector,
+  atom_128,
+  ld_128,
+  st_128,
   prefetch,
   // warp
   shfl,
@@ -178,6 +194,10 @@ inline constexpr std::uint8_t kNegateThird = 4;
 inline constexpr std::uint8_t kNegateFirst = 8;
 inline constexpr std::uint8_t kNegateSecond = 16;
 
+// Instruction::flags of the carry chains; Instruction::target is the id of the carry flag.
+inline constexpr std::uint8_t kReadsCarry = 1;
+inline constexpr std::uint8_t kWritesCarry = 2;
+
 // Instruction::flags of barriers, beside kNegateThird. Operands: a the number, b the thread count, c the predicate.
 inline constexpr std::uint8_t kBarrierCounts = 1;   // b is given
 inline constexpr std::uint8_t kBarrierReduces = 2;  // barrier.red; Instruction::count says how
@@ -209,6 +229,9 @@ void reduce_at_barrier(Warp& warp, const Instruction& at);
 Handler find_async(const OpKey& key);
 Handler find_cluster(const OpKey& key);
 Handler find_call(const OpKey& key);
+Handler find_integer_forms(const OpKey& key);
+Handler find_video(const OpKey& key);
+Handler find_rounded(const OpKey& key);
 
 // Checks that the lanes named in `members` are here, as every .sync instruction asks.
 void check_members(const Warp& warp, const Instruction& at, int lane, std::uint32_t members);

@@ -66,6 +66,7 @@ static inline void ternary(Warp& warp, const Instruction& in, F f) {
 
 // The families. Each answers for its opcodes only.
 Handler find_packed(const OpKey& key);
+Handler find_wide_atomic(const OpKey& key);
 Handler find_narrow(const OpKey& key);
 Handler find_floating(const OpKey& key);
 Handler find_integer(const OpKey& key);

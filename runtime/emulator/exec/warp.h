@@ -119,9 +119,10 @@ struct LaunchState {
   std::uint32_t grid[3] = {1, 1, 1};
   std::uint32_t cluster[3] = {1, 1, 1};
   std::uint32_t cluster_blocks = 1;
-  bool explicit_cluster = false;  // clusters were asked for
-  bool cooperative = false;       // all blocks of the grid take turns
-  bool profiled = false;          // traffic is counted by instruction
+  bool explicit_cluster = false;            // clusters were asked for
+  bool cooperative = false;                 // all blocks of the grid take turns
+  bool profiled = false;                    // traffic is counted by instruction
+  std::uint64_t instruction_limit = ~0ULL;  // a block that issues more is taken to hang
   std::uint32_t block[3] = {1, 1, 1};
   std::uint32_t block_threads = 1;
   std::uint32_t warps = 1;

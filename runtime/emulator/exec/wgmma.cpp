@@ -4,6 +4,9 @@
 
 #include <span>
 
+#include "runtime/emulator/exec/shared_variables.h"
+#include "runtime/emulator/races/group_races.h"
+
 namespace gdnjit::emulator {
 namespace {
 
@@ -160,12 +163,43 @@ void check_descriptor(const Warp& warp, const Instruction& at, const TensorOp& o
   }
   const std::uint64_t limit = warp.block->launch->shared_bytes;
   for_each_unit(warp, op, descriptor, matrix, [&](std::uint32_t address, std::uint32_t number) {
+    if (address + 16ULL <= limit && !lies_in_shared_variable(*warp.program, address, 16)) {
+      fault(warp, at, -1,
+            fmt::format("the descriptor leads out of its variable: 16 bytes at {} ({})",
+                        describe_shared(*warp.block, address), unit_name(warp, op, matrix, number)));
+    }
     if (address + 16ULL > limit) {
       fault(warp, at, -1,
             fmt::format("the descriptor leads beyond shared memory: 16 bytes at offset {} ({}); the block has {} bytes",
                         address, unit_name(warp, op, matrix, number), limit));
     }
   });
+}
+
+// The race detector learns what will be read, at issue. B is read by four warps alike; the first stands for all.
+void watch_operands(const Warp& warp, const Instruction& at, const TensorOp& op, WgmmaOperation& operation) {
+  GroupRaces* const races = warp.block->races;
+  if (races == nullptr) return;
+  operation.stamp = races->begin_operation();
+  const GroupRaces::AsyncOperation reader{.warp = &warp,
+                                          .at = &at,
+                                          .agent = races->agent(AgentKind::wgmma, GroupRaces::object(&warp)),
+                                          .stamp = operation.stamp};
+  std::uint64_t begin = 0;
+  std::uint64_t end = 0;
+  const auto flush = [&] {
+    if (end != begin) races->async_shared(reader, *warp.block, begin, end - begin, false);
+  };
+  const auto unit = [&](std::uint32_t address, std::uint32_t) {
+    if (address != end || end == begin) {
+      flush();
+      begin = address;
+    }
+    end = address + 16ULL;
+  };
+  if (op.a_registers == 0) for_each_unit(warp, op, operation.a, WgmmaMatrix::a, unit);
+  if (warp.number % kGroupWarps == 0) for_each_unit(warp, op, operation.b, WgmmaMatrix::b, unit);
+  flush();
 }
 
 // A register that the operation uses must be as it was at the last fence, unless wgmma itself made it.
@@ -245,6 +279,7 @@ void issue_wgmma(Warp& warp, const Instruction& at) {
   }
   if (op.a_registers == 0) check_descriptor(warp, at, op, operation.a, WgmmaMatrix::a);
   check_descriptor(warp, at, op, operation.b, WgmmaMatrix::b);
+  watch_operands(warp, at, op, operation);
   queue.pending.push_back(operation);
   ++queue.uncommitted;
   mark_pending(warp, operation);
@@ -278,6 +313,9 @@ const WgmmaOperation* next_wgmma(Warp& warp, std::uint32_t keep) {
 void complete_wgmma(Warp& warp) {
   WgmmaQueue& queue = *warp.wgmma;
   const TensorOp& op = op_of(warp, queue.pending.front());
+  if (GroupRaces* races = warp.block->races)
+    races->complete(warp, kAllLanes, races->agent(AgentKind::wgmma, GroupRaces::object(&warp)), 0,
+                    queue.pending.front().stamp);
   queue.pending.pop_front();
   --queue.groups.front();
   for (const Slot slot : accumulators(warp, op)) {
@@ -332,8 +370,9 @@ void execute_guarded(Warp& warp, const Instruction& in) {
             fmt::format("writes {}, which a wgmma in flight still uses; wait for {}", warp.program->id_names[id],
                         warp.program->describe(user - 1)));
     }
-    // A copy is as old as its source: compilers copy accumulators where they please.
-    queue.writer[id] = guarded.copied_from != kConstantId ? queue.writer[guarded.copied_from] : in.index + 1;
+    // A copy is as old as its source, and a constant has no age: compilers put moves where they please, also between
+    // a fence and the operation.
+    queue.writer[id] = guarded.copies ? queue.writer[guarded.copied_from] : in.index + 1;
   }
   guarded.run(warp, in);
 }

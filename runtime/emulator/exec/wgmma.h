@@ -19,6 +19,7 @@ struct WgmmaOperation {
   MatrixDescriptor a;  // unless A is in registers
   MatrixDescriptor b;
   bool accumulate = false;  // scale-d
+  std::uint32_t stamp = 0;  // of the race detector
 };
 
 // Of one warp; made by its first wgmma instruction.

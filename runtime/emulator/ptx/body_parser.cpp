@@ -193,6 +193,18 @@ Operand BodyParser::operand() {
     cursor_.expect("}");
     return result;
   }
+  if (cursor_.peek().is("-") && cursor_.peek(1).kind == Token::Kind::word) {
+    cursor_.next();
+    result = named(cursor_.word());
+    if (result.kind == Operand::Kind::reg) {
+      result.kind = Operand::Kind::part;
+      result.name = {};
+    } else if (result.kind != Operand::Kind::part) {
+      cursor_.error("'-' needs a register");
+    }
+    result.negated = true;
+    return result;
+  }
   if (cursor_.peek().kind == Token::Kind::number || cursor_.peek().is("-")) return cursor_.number();
   const std::string_view name = cursor_.word();
   if (name != "_") result = named(name);
@@ -219,6 +231,7 @@ Operand BodyParser::address() {
     result.items.push_back(cursor_.number());
   } else {
     result.items.push_back(named(cursor_.word()));
+    if (result.items.back().kind == Operand::Kind::part) cursor_.error("an address in a part of a register");
     if (cursor_.take("+")) {
       result.value = cursor_.signed_integer();
     } else if (cursor_.peek().is("-")) {
@@ -237,6 +250,12 @@ Operand BodyParser::named(std::string_view name) {
   Operand result;
   result.kind = find_register(name, result.reg) ? Operand::Kind::reg : Operand::Kind::symbol;
   result.name = name;
+  const std::size_t dot = name.find('.');
+  if (result.kind == Operand::Kind::symbol && dot != std::string_view::npos &&
+      find_register(name.substr(0, dot), result.reg)) {
+    result.kind = Operand::Kind::part;
+    result.name = name.substr(dot + 1);
+  }
   return result;
 }
 

@@ -26,6 +26,7 @@ struct Operand {
     address,  // items[0] (+ value): [a + 16]; [a, {x, y}]: items[1] is the vector
     pair,     // items: a|b
     list,     // items: (a, b), of a call
+    part,     // reg, name: r.b0 of a video instruction, or -r (negated)
     sink,     // _
   };
   Kind kind = Kind::sink;

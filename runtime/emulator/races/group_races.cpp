@@ -17,7 +17,8 @@ constexpr std::size_t kMostGlobalLayers = 8;
 // Flags of a warp's access.
 std::uint8_t flags_of(const Instruction& in, const GroupRaces::LaneAccess& access) {
   std::uint8_t flags = access.reads && access.writes ? kUpdate : 0;
-  if (in.order != Order::weak) flags |= static_cast<std::uint8_t>(kStrong | static_cast<int>(in.scope) << kScopeShift);
+  if (in.order != Order::weak || flags != 0)
+    flags |= static_cast<std::uint8_t>(kStrong | static_cast<int>(in.scope) << kScopeShift);
   return flags;
 }
 
@@ -152,23 +153,31 @@ void GroupRaces::touch_pieces(const Accessor& accessor, const AccessSpan& span, 
   }
 }
 
-template <typename Touch>
-void GroupRaces::lanes_access(Warp& warp, const Instruction& in, const LaneAccess& access, Touch touch) {
+Accessor GroupRaces::warp_accessor(const Warp& warp, const Instruction& in) {
   const std::uint32_t number = warp_index(warp);
   WarpKnowledge& known = knowledge_.warp(number);
   known.changed = true;
   Accessor accessor;
+  accessor.copy_agent = known.copy_agent;
+  accessor.copied = known.copied.data();
+  accessor.copied_visible = known.copied_visible.data();
   accessor.group = group_;
   accessor.stamp = knowledge_.tick();
   accessor.released = known.released;
   accessor.thread = accessor.index = number * kLanes;
   accessor.instruction = in.index;
-  accessor.flags = flags_of(in, access);
-  accessor.writes = access.writes;
   accessor.block_threads = block_threads_;
   accessor.peer_scope = peer_scope_;
-  const auto& clocks = known.clock[static_cast<std::size_t>(View::ordered)];
-  for (std::uint32_t rest = warp.mask; rest != 0;) {
+  return accessor;
+}
+
+// Lanes that know the same are checked together.
+template <typename Touch>
+void GroupRaces::lanes_access(const Warp& warp, std::uint32_t mask, Accessor accessor, const LaneAccess& access,
+                              Touch touch) {
+  const auto& clocks = knowledge_.warp(warp_index(warp)).clock[static_cast<std::size_t>(View::ordered)];
+  accessor.writes = access.writes;
+  for (std::uint32_t rest = mask; rest != 0;) {
     const Clock* const clock = clocks[static_cast<std::size_t>(std::countr_zero(rest))];
     std::uint32_t lanes = 0;
     for (std::size_t lane = 0; lane < kLanes; ++lane)
@@ -182,14 +191,18 @@ void GroupRaces::lanes_access(Warp& warp, const Instruction& in, const LaneAcces
 
 void GroupRaces::shared_access(Warp& warp, const Instruction& in, Block& block, const LaneAccess& access) {
   where_ = {&warp, &in, &block};
-  lanes_access(warp, in, access,
-               [&](const Accessor& accessor, const AccessSpan& span) { touch_shared(accessor, block, span); });
+  Accessor accessor = warp_accessor(warp, in);
+  accessor.flags = flags_of(in, access);
+  lanes_access(warp, warp.mask, accessor, access,
+               [&](const Accessor& by, const AccessSpan& span) { touch_shared(by, block, span); });
 }
 
 void GroupRaces::global_access(Warp& warp, const Instruction& in, const LaneAccess& access) {
   where_ = {&warp, &in, nullptr};
-  lanes_access(warp, in, access,
-               [&](const Accessor& accessor, const AccessSpan& span) { touch_global(accessor, span); });
+  Accessor accessor = warp_accessor(warp, in);
+  accessor.flags = flags_of(in, access);
+  lanes_access(warp, warp.mask, accessor, access,
+               [&](const Accessor& by, const AccessSpan& span) { touch_global(by, span); });
 }
 
 // ---- asynchronous operations
@@ -201,44 +214,69 @@ std::uint32_t GroupRaces::agent(AgentKind kind, std::uint64_t key) {
 }
 
 Accessor GroupRaces::accessor_of(const AsyncOperation& operation, bool writes) {
-  const std::uint32_t number = warp_index(*operation.warp);
-  const WarpKnowledge& known = knowledge_.warp(number);
+  const WarpKnowledge& known = knowledge_.warp(warp_index(*operation.warp));
   const auto lane = static_cast<std::size_t>(operation.lane);
   const auto visible = static_cast<std::size_t>(View::visible);
-  Accessor accessor;
+  Accessor accessor = warp_accessor(*operation.warp, *operation.at);
   accessor.clock = known.clock[static_cast<std::size_t>(View::ordered)][lane];
-  accessor.group = group_;
-  accessor.stamp = operation.stamp;
-  accessor.released = operation.stamp;
-  accessor.thread = number * kLanes + static_cast<std::uint32_t>(operation.lane);
+  accessor.visible = known.clock[visible][lane];
+  accessor.visible_own = known.own[visible][lane];
+  accessor.stamp = accessor.released = operation.stamp;
   accessor.index = operation.agent;
-  accessor.instruction = operation.at->index;
-  accessor.flags = kAsyncAgent;
+  accessor.flags = kAsyncAgent | kAsyncProxy;
+  if (operation.atomic && writes)
+    accessor.flags |= static_cast<std::uint8_t>(kStrong | kUpdate | static_cast<int>(Scope::gpu) << kScopeShift);
   accessor.writes = writes;
-  accessor.block_threads = block_threads_;
-  accessor.peer_scope = peer_scope_;
-  if (operation.async_proxy) {
-    accessor.flags |= kAsyncProxy;
-    accessor.visible = known.clock[visible][lane];
-    accessor.visible_own = known.own[visible][lane];
-  }
   return accessor;
 }
 
 void GroupRaces::async_shared(const AsyncOperation& operation, Block& block, std::uint64_t offset, std::uint64_t bytes,
                               bool writes) {
   where_ = {operation.warp, operation.at, &block};
-  touch_shared(accessor_of(operation, writes), block, {offset, bytes, 1, 0});
+  touch_shared(accessor_of(operation, writes), block, {offset, bytes, 1U << operation.lane, 0});
 }
 
 void GroupRaces::async_global(const AsyncOperation& operation, std::uint64_t address, std::uint64_t bytes,
                               bool writes) {
   where_ = {operation.warp, operation.at, nullptr};
-  touch_global(accessor_of(operation, writes), {address, bytes, 1, 0});
+  touch_global(accessor_of(operation, writes), {address, bytes, 1U << operation.lane, 0});
 }
 
-void GroupRaces::complete(const Warp& warp, std::uint32_t lanes, std::uint32_t agent, Stamp stamp) {
-  knowledge_.complete(warp_index(warp), lanes, agent, stamp);
+void GroupRaces::complete(const Warp& warp, std::uint32_t lanes, std::uint32_t agent, int lane, Stamp stamp) {
+  knowledge_.complete(warp_index(warp), lanes, agent + static_cast<std::uint32_t>(lane), stamp);
+}
+
+Stamp GroupRaces::copy(Warp& warp, const Instruction& in, const std::uint64_t* to, const std::uint64_t* from,
+                       std::uint32_t bytes, std::uint32_t reading) {
+  WarpKnowledge& known = knowledge_.warp(warp_index(warp));
+  if (known.copy_agent == 0) known.copy_agent = agent(AgentKind::small_copy, warp_index(warp));
+  Accessor accessor = warp_accessor(warp, in);
+  accessor.index = known.copy_agent;
+  accessor.flags = kAsyncAgent;
+  where_ = {&warp, &in, nullptr};
+  lanes_access(warp, reading, accessor, {.at = from, .bytes = bytes, .reads = true},
+               [&](const Accessor& by, const AccessSpan& span) { touch_global(by, span); });
+  where_.shared = warp.block;
+  lanes_access(warp, warp.mask, accessor, {.at = to, .bytes = bytes, .writes = true},
+               [&](const Accessor& by, const AccessSpan& span) { touch_shared(by, *warp.block, span); });
+  return accessor.stamp;
+}
+
+void GroupRaces::copied(const Warp& warp, int lane, Stamp stamp) {
+  WarpKnowledge& known = knowledge_.warp(warp_index(warp));
+  known.copied[static_cast<std::size_t>(lane)] = std::max(known.copied[static_cast<std::size_t>(lane)], stamp);
+  known.changed = true;
+}
+
+void GroupRaces::touch_object(Warp& warp, const Instruction& in, int lane, Block& block, std::uint64_t offset,
+                              bool uses) {
+  std::uint64_t at[kLanes];
+  at[lane] = offset;
+  where_ = {&warp, &in, &block};
+  Accessor accessor = warp_accessor(warp, in);
+  if (uses) accessor.flags = static_cast<std::uint8_t>(kStrong | kUpdate | static_cast<int>(Scope::gpu) << kScopeShift);
+  lanes_access(warp, 1U << lane, accessor, {.at = at, .bytes = 8, .writes = true, .reads = uses},
+               [&](const Accessor& by, const AccessSpan& span) { touch_shared(by, block, span); });
 }
 
 // ---- synchronisation
@@ -258,19 +296,26 @@ void GroupRaces::warp_sync(const Warp& warp, std::uint32_t lanes) {
   knowledge_.synchronize(warp_index(warp), lanes);
 }
 
-void GroupRaces::arrive(Object object, const Warp& warp, std::uint32_t lanes) {
-  knowledge_.release(warp_index(warp), lanes, objects_[object].gathering);
+void GroupRaces::arrive(Object object, const Warp& warp, std::uint32_t lanes, bool relaxed) {
+  Gathering& gathering = objects_[object].gathering;
+  if (relaxed) return knowledge_.release_relaxed(warp_index(warp), lanes, gathering);
+  knowledge_.release(warp_index(warp), lanes, gathering);
 }
 
-void GroupRaces::arrive(Object object, std::uint32_t agent, Stamp stamp) {
-  objects_[object].gathering[static_cast<int>(View::ordered)].raise(agent, stamp);
+void GroupRaces::arrive(Object object, std::uint32_t agent, int lane, Stamp stamp) {
+  objects_[object].gathering[static_cast<int>(View::ordered)].raise(agent + static_cast<std::uint32_t>(lane), stamp);
 }
 
-void GroupRaces::end_phase(Object object) {
+void GroupRaces::arrive_copies(Object object, const Warp& warp, int lane, Stamp stamp) {
+  const std::uint32_t agent = knowledge_.warp(warp_index(warp)).copy_agent;
+  if (agent != 0) arrive(object, agent, lane, stamp);
+}
+
+void GroupRaces::end_phase(Object object, bool keeps) {
   collect_if_needed();
   Phase& phase = objects_[object];
   phase.last = knowledge_.hand(phase.gathering);
-  phase.gathering.clear();
+  if (!keeps) phase.gathering.clear();
 }
 
 void GroupRaces::observe(Object object, const Warp& warp, std::uint32_t lanes) {

@@ -39,21 +39,29 @@ class GroupRaces final : private ConflictSink {
 
   // ---- accesses of asynchronous operations, when they are issued
   struct AsyncOperation {
-    Warp* warp = nullptr;
+    const Warp* warp = nullptr;
     const Instruction* at = nullptr;
     int lane = 0;
     std::uint32_t agent = 0;
-    bool async_proxy = true;
-    Stamp stamp = 0;  // from begin_operation
+    Stamp stamp = 0;      // from begin_operation
+    bool atomic = false;  // its writes are updates, relaxed at the scope of the GPU
   };
+  // 32 entries of the clock, one for each lane that issues.
   std::uint32_t agent(AgentKind kind, std::uint64_t key);
   // The stamp of an operation that is being issued; all its accesses carry it.
   Stamp begin_operation() { return knowledge_.tick(); }
   void async_shared(const AsyncOperation& operation, Block& block, std::uint64_t offset, std::uint64_t bytes,
                     bool writes);
   void async_global(const AsyncOperation& operation, std::uint64_t address, std::uint64_t bytes, bool writes);
-  // The lanes have seen the end of all the agent's operations up to a stamp.
-  void complete(const Warp& warp, std::uint32_t lanes, std::uint32_t agent, Stamp stamp);
+  // The lanes have seen the end of all the agent's operations that `lane` issued, up to a stamp.
+  void complete(const Warp& warp, std::uint32_t lanes, std::uint32_t agent, int lane, Stamp stamp);
+  // cp.async, through the generic proxy: `to` holds offsets in the block's shared memory, `from` global addresses;
+  // bytes of each lane, none to read for lanes outside `reading`. Returns the stamp.
+  Stamp copy(Warp& warp, const Instruction& in, const std::uint64_t* to, const std::uint64_t* from, std::uint32_t bytes,
+             std::uint32_t reading);
+  void copied(const Warp& warp, int lane, Stamp stamp);
+  // An mbarrier of 8 bytes is made or unmade (a write), or used (as by an atomic).
+  void touch_object(Warp& warp, const Instruction& in, int lane, Block& block, std::uint64_t offset, bool uses);
 
   // ---- synchronisation
   void warp_sync(const Warp& warp, std::uint32_t lanes);
@@ -64,10 +72,13 @@ class GroupRaces final : private ConflictSink {
   // whoever observes the end learns what they knew.
   using Object = std::uint64_t;
   static Object object(const void* place) { return reinterpret_cast<Object>(place); }
-  void arrive(Object object, const Warp& warp, std::uint32_t lanes);
-  // An operation of an agent ends in this phase.
-  void arrive(Object object, std::uint32_t agent, Stamp stamp);
-  void end_phase(Object object);
+  void arrive(Object object, const Warp& warp, std::uint32_t lanes, bool relaxed = false);
+  // An operation of an agent, issued by `lane`, ends in this phase.
+  void arrive(Object object, std::uint32_t agent, int lane, Stamp stamp);
+  // The cp.async of a lane that have completed are part of the phase.
+  void arrive_copies(Object object, const Warp& warp, int lane, Stamp stamp);
+  // `keeps`: later phases hand on the earlier arrivals too, as the atomics behind an mbarrier do.
+  void end_phase(Object object, bool keeps = false);
   void observe(Object object, const Warp& warp, std::uint32_t lanes);
   void forget(Object object);
 
@@ -97,12 +108,13 @@ class GroupRaces final : private ConflictSink {
 
   void conflict(const Accessor& accessor, const Conflict& conflict) override;
   std::uint32_t warp_index(const Warp& warp) const;
+  Accessor warp_accessor(const Warp& warp, const Instruction& in);
   Accessor accessor_of(const AsyncOperation& operation, bool writes);
   void touch_shared(const Accessor& accessor, Block& block, const AccessSpan& span);
   void touch_global(const Accessor& accessor, const AccessSpan& span);
   void touch_pieces(const Accessor& accessor, const AccessSpan& span, std::uint64_t border);
   template <typename Touch>
-  void lanes_access(Warp& warp, const Instruction& in, const LaneAccess& access, Touch touch);
+  void lanes_access(const Warp& warp, std::uint32_t mask, Accessor accessor, const LaneAccess& access, Touch touch);
   void learn_chain(const Warp& warp, int lane, const PublicationChain& chain, const Strong& strong);
   void publish(const Warp& warp, int lane, PublicationChain& chain, const Strong& strong);
   void collect_if_needed();

@@ -6,6 +6,7 @@ namespace gdnjit::emulator {
 namespace {
 
 constexpr int kOrdered = static_cast<int>(View::ordered);
+constexpr int kVisible = static_cast<int>(View::visible);
 
 template <typename F>
 void for_each_lane(std::uint32_t lanes, F f) {
@@ -39,9 +40,26 @@ void Knowledge::release(std::uint32_t number, std::uint32_t lanes, Gathering& in
       const Stamp stamp = view == kOrdered ? now_ : own[static_cast<std::size_t>(lane)];
       if (stamp != 0) into[view].raise(number * 32 + static_cast<std::uint32_t>(lane), stamp);
     });
+    if (warp.copy_agent == 0 || (view != kOrdered && view != kVisible)) continue;
+    const auto& copied = view == kOrdered ? warp.copied : warp.copied_visible;
+    for_each_lane(lanes, [&](int lane) {
+      const Stamp stamp = copied[static_cast<std::size_t>(lane)];
+      if (stamp != 0) into[view].raise(warp.copy_agent + static_cast<std::uint32_t>(lane), stamp);
+    });
   }
   warp.released = now_;
   tick();
+}
+
+void Knowledge::release_relaxed(std::uint32_t number, std::uint32_t lanes, Gathering& into) {
+  const WarpKnowledge& warp = warps_[number];
+  const auto flushed = static_cast<std::size_t>(View::flushed_cluster);
+  for_each_lane(lanes, [&](int lane) {
+    const auto at = static_cast<std::size_t>(lane);
+    into[kOrdered].add(warp.clock[flushed][at]);
+    if (warp.own[flushed][at] != 0)
+      into[kOrdered].raise(number * 32 + static_cast<std::uint32_t>(lane), warp.own[flushed][at]);
+  });
 }
 
 Handed Knowledge::hand(const Gathering& gathered) {
@@ -123,6 +141,7 @@ void Knowledge::fence_async_proxy(std::uint32_t number, std::uint32_t lanes) {
     const auto at = static_cast<std::size_t>(lane);
     set(warp, visible, lane, pool_.join(warp.clock[static_cast<std::size_t>(visible)][at], warp.clock[kOrdered][at]));
     warp.own[static_cast<std::size_t>(visible)][at] = now_;
+    warp.copied_visible[at] = warp.copied[at];
   });
   tick();
   warp.changed = true;

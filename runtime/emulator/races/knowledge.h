@@ -25,8 +25,13 @@ inline constexpr int kViews = 6;
 struct WarpKnowledge {
   std::array<std::array<const Clock*, 32>, kViews> clock{};
   std::array<std::array<Stamp, 32>, kViews> own{};
-  Stamp released = 0;   // when the warp last handed something on
-  bool changed = true;  // accesses or knowledge since the last synchronisation of the whole warp
+  // cp.async of each lane is an agent of its own, which that lane alone waits for: kept beside the clocks, so that the
+  // lanes of a warp go on sharing them.
+  std::uint32_t copy_agent = 0;            // of lane 0; 0: none
+  std::array<Stamp, 32> copied{};          // complete, as far as the lane has waited
+  std::array<Stamp, 32> copied_visible{};  // of these, before the lane's last fence of the async proxy
+  Stamp released = 0;                      // when the warp last handed something on
+  bool changed = true;                     // accesses or knowledge since the last synchronisation of the whole warp
 };
 
 // What the arrivals at a synchronisation object hand on, while they gather.
@@ -57,8 +62,9 @@ class Knowledge {
     return warps_[warp].clock[static_cast<std::size_t>(view)][static_cast<std::size_t>(lane)];
   }
 
-  // The lanes hand on all they know and did.
+  // The lanes hand on all they know and did; relaxed: only what they flushed with a fence of the cluster or wider.
   void release(std::uint32_t warp, std::uint32_t lanes, Gathering& into);
+  void release_relaxed(std::uint32_t warp, std::uint32_t lanes, Gathering& into);
   Handed hand(const Gathering& gathered);
   void acquire(std::uint32_t warp, std::uint32_t lanes, const Handed& handed);
   // The lanes learn of one another.

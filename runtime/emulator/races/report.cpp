@@ -9,8 +9,7 @@ namespace {
 
 const char* did(const RaceSide& side) {
   if ((side.flags & kAsyncAgent) != 0) return side.wrote ? "writes asynchronously" : "reads asynchronously";
-  if ((side.flags & kStrong) != 0)
-    return (side.flags & kUpdate) != 0 ? "updates atomically" : side.wrote ? "writes" : "reads";
+  if ((side.flags & kUpdate) != 0) return "updates atomically";
   return side.wrote ? "writes" : "reads";
 }
 
@@ -23,24 +22,22 @@ std::string missing_order(const RaceText& race) {
            "not see it. Let the writing thread execute fence.proxy.async after its writes, before the barrier";
   }
   if ((earlier.flags & kAsyncAgent) != 0) {
-    return earlier.wrote
-               ? "nothing waits for the end of the asynchronous write: wait for its group or its mbarrier "
-                 "(cp.async.wait_group, mbarrier.try_wait, cp.async.bulk.wait_group), then synchronise with the "
-                 "threads that did not wait themselves"
-               : "nothing waits until the asynchronous operation has read: wait for it (wgmma.wait_group, "
-                 "cp.async.bulk.wait_group.read, the mbarrier of the consumers) before the memory is used again";
+    return earlier.wrote ? "nothing waits for the end of the asynchronous write: wait for its group or its mbarrier "
+                           "(cp.async.wait_group, mbarrier.try_wait, cp.async.bulk.wait_group), then synchronise with "
+                           "the threads that did not wait themselves"
+                         : "nothing waits until the asynchronous operation has read: wait for it (wgmma.wait_group, "
+                           "cp.async.bulk.wait_group.read, the mbarrier of the consumers) before the memory is used "
+                           "again";
   }
-  if (earlier.thread == current.thread) return "the same thread, but an asynchronous operation in between";
-  if (earlier.thread / 32 == current.thread / 32) {
+  const bool same_block = earlier.thread / race.padded_block_threads == current.thread / race.padded_block_threads;
+  if (same_block && (current.flags & kAsyncAgent) != 0)
+    return "nothing orders the asynchronous operation behind the other access: synchronise before it is issued";
+  if (earlier.thread / kLanes == current.thread / kLanes) {
     return "both are lanes of one warp, with no __syncwarp() between them (a shuffle or a vote orders no memory): add "
            "__syncwarp()";
   }
-  if (earlier.thread / race.padded_block_threads == current.thread / race.padded_block_threads) {
-    return (current.flags & kAsyncAgent) != 0
-               ? "no barrier orders the asynchronous operation behind it: synchronise before it is issued"
-               : "no barrier between them: add __syncthreads(), or a wait on an mbarrier at which the other thread "
-                 "arrives";
-  }
+  if (same_block)
+    return "no barrier between them: add __syncthreads(), or a wait on an mbarrier at which the other thread arrives";
   return "nothing orders the two blocks: use a barrier of the cluster or the grid, or an atomic with __threadfence() "
          "on "
          "both sides";
@@ -58,7 +55,7 @@ std::string name_global(const LaunchState& launch, std::uint64_t address) {
 }
 
 std::string describe_race(const LaunchState& launch, const RaceText& race) {
-  return fmt::format("race: {} {}, which {} {} at {}\n  {}", did(race.current), race.place,
+  return fmt::format("race: {} {}, which {} {}\n  the other access is at {}\n  {}", did(race.current), race.place,
                      name_thread(launch, race.earlier.group, race.earlier.thread), did(race.earlier),
                      launch.program->describe(race.earlier.instruction), missing_order(race));
 }
@@ -66,7 +63,8 @@ std::string describe_race(const LaunchState& launch, const RaceText& race) {
 std::string describe_group_race(const LaunchState& launch, std::uint64_t address, const RaceSide& first,
                                 const RaceSide& second) {
   return fmt::format(
-      "emulator: kernel '{}', {}: race: {} {}, which {} {} at {}\n  nothing orders the two blocks: give each element "
+      "emulator: kernel '{}', {}: race: {} {}, which {} {}\n  the other access is at {}\n  nothing orders the two "
+      "blocks: give each element "
       "one "
       "block, or use an atomic, or order them with an atomic that has __threadfence() on both sides\n  at {}",
       launch.program->name, name_thread(launch, second.group, second.thread), did(second), name_global(launch, address),

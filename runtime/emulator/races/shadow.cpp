@@ -16,7 +16,20 @@ Stamp known(const Accessor& accessor, const Clock* clock, std::uint32_t group, s
 // Does an access of thread or agent `index` at `stamp` happen before `thread` goes on?
 bool ordered(const Accessor& accessor, std::uint32_t thread, std::uint32_t group, std::uint32_t index, Stamp stamp) {
   if (group == accessor.group && index == thread) return true;
+  const std::uint32_t lane = thread - accessor.thread;
+  if (accessor.copy_agent != 0 && group == accessor.group && index == accessor.copy_agent + lane)
+    return accessor.copied[lane] >= stamp;
   return known(accessor, accessor.clock, group, index) >= stamp;
+}
+
+// An access of the async proxy to what was written through the generic proxy needs a fence between them.
+bool is_hidden(const Accessor& accessor, std::uint32_t thread, std::uint32_t group, const Who& write, Stamp stamp) {
+  if ((accessor.flags & kAsyncProxy) == 0 || (write.flags & kAsyncProxy) != 0) return false;
+  const std::uint32_t lane = thread - accessor.thread;
+  if (group == accessor.group && write.index == thread) return accessor.visible_own < stamp;
+  if (group == accessor.group && accessor.copy_agent != 0 && write.index == accessor.copy_agent + lane)
+    return accessor.copied_visible[lane] < stamp;
+  return known(accessor, accessor.visible, group, write.index) < stamp;
 }
 
 bool all_ordered(const Accessor& accessor, std::uint32_t group, std::uint32_t index, std::uint8_t spread, Stamp stamp) {
@@ -147,12 +160,7 @@ void ShadowRegion::check_write(const Accessor& accessor, const Touch& touch, std
       const int lane = std::countr_zero(rest);
       const std::uint32_t thread = accessor.thread + static_cast<std::uint32_t>(lane);
       const bool in_order = ordered(accessor, thread, write.group, earlier.index, write.stamp);
-      bool hidden = false;
-      if (in_order && (accessor.flags & kAsyncProxy) != 0 && (earlier.flags & kAsyncProxy) == 0) {
-        const bool own = write.group == accessor.group && earlier.index == thread;
-        hidden = own ? accessor.visible_own < write.stamp
-                     : known(accessor, accessor.visible, write.group, earlier.index) < write.stamp;
-      }
+      const bool hidden = in_order && is_hidden(accessor, thread, write.group, earlier, write.stamp);
       if (in_order && !hidden) continue;
       const std::uint32_t skip =
           write.first.spread == 0 ? 0 : part >> (finest - std::min<int>(finest, write.first.spread));

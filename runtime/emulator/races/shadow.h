@@ -34,6 +34,10 @@ struct Accessor {
   const Clock* clock = nullptr;
   const Clock* visible = nullptr;  // of the async proxy's accesses: which writes that proxy can see
   Stamp visible_own = 0;           // of these, the issuer's own
+  // Each lane's own agent, which it waits for itself.
+  std::uint32_t copy_agent = 0;  // of lane 0; 0: none
+  const Stamp* copied = nullptr;
+  const Stamp* copied_visible = nullptr;
   std::uint32_t group = 0;
   Stamp stamp = 0;           // of this execution of the instruction, and of no other
   Stamp released = 0;        // the last time that the warp handed on what it did

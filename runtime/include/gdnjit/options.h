@@ -39,6 +39,8 @@ struct Options {
   std::filesystem::path templates_directory;   // [templates] empty: the embedded ones
   std::filesystem::path miss_file;             // [miss_file] default: misses.jsonl in the cache folder
   int compile_threads = 0;                     // [compile_threads] 0: one per core
+  // [emulator_checks] "races": all checks; "memory": all but races, for half the time.
+  bool emulator_races = true;
   NvrtcSearch nvrtc_search;
 
   // The defaults, the user's cache folder (XDG_CACHE_HOME or ~/.cache, then gdnjit), and what GDNJIT_* variables

@@ -1,6 +1,8 @@
 // Bulk copies and reductions of contiguous bytes, and what all bulk operations share: bulk groups, reading, writing.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "runtime/emulator/exec/async/handlers.h"
 #include "runtime/emulator/exec/async/spec.h"
 #include "runtime/emulator/exec/async/state.h"
@@ -92,6 +94,7 @@ std::vector<Receiver> receivers_of(const AsyncIssue& issue, const AsyncPlace& to
 
 void issue_bulk_copy(BulkCopy copy, const SharedPlace* mbarrier) {
   const AsyncIssue issue = copy.issue;
+  watch_bulk_copy(copy, mbarrier);
   if (mbarrier != nullptr) return signal_later(issue, *mbarrier, {std::move(copy), {}});
   async_state(*issue.warp->block).bulk[issue.thread()].open.push_back(std::move(copy));
 }
@@ -138,12 +141,19 @@ void execute_bulk_wait(Warp& warp, const Instruction& in) {
     const std::size_t due = bulk.groups.size() > left ? bulk.groups.size() - left : 0;
     for (std::size_t group = 0; group < due; ++group) {
       if ((spec.options & kReadOnly) != 0) {
-        for (BulkCopy& copy : bulk.groups[group]) read_bulk_copy(copy);
+        for (BulkCopy& copy : bulk.groups[group]) {
+          read_bulk_copy(copy);
+          bulk.read_stamp = std::max(bulk.read_stamp, copy.stamp);
+        }
       } else {
-        for (BulkCopy& copy : bulk.groups.front()) run_bulk_copy(copy);
+        for (BulkCopy& copy : bulk.groups.front()) {
+          run_bulk_copy(copy);
+          bulk.done_stamp = bulk.read_stamp = std::max(bulk.read_stamp, copy.stamp);
+        }
         bulk.groups.pop_front();
       }
     }
+    watch_bulk_wait(warp, lane, bulk);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "runtime/emulator/exec/async/handlers.h"
 #include "runtime/emulator/exec/async/state.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -63,8 +64,13 @@ bool is_overwritten(const SharedPlace& place) {
 
 // ---- transitions
 
-void end_phase_if_due(MBarrier& barrier) {
+GroupRaces::Object object_of(const SharedPlace& place) {
+  return GroupRaces::object(place.block->shared + place.offset);
+}
+
+void end_phase_if_due(const SharedPlace& place, MBarrier& barrier) {
   if (barrier.pending != 0 || barrier.bytes != 0) return;
+  if (place.block->races != nullptr) place.block->races->end_phase(object_of(place), true);
   ++barrier.phase;
   barrier.pending = barrier.expected;
 }
@@ -82,7 +88,7 @@ void arrive(const AsyncIssue& issue, const SharedPlace& place, MBarrier& barrier
   if (count > barrier.pending)
     fail_at(issue, fmt::format("arrives {} times, more than is expected: {}", count, describe(barrier, place)));
   barrier.pending -= count;
-  end_phase_if_due(barrier);
+  end_phase_if_due(place, barrier);
 }
 
 void run_signal(const SharedPlace& place, MBarrier& barrier) {
@@ -91,12 +97,22 @@ void run_signal(const SharedPlace& place, MBarrier& barrier) {
   const AsyncIssue issue = signal.issue();
   if (signal.copy) {
     run_bulk_copy(*signal.copy);
+    if (GroupRaces* races = place.block->races)
+      races->arrive(object_of(place), races->agent(AgentKind::mbarrier, object_of(place)), issue.lane,
+                    signal.copy->stamp);
     add_bytes(issue, place, barrier, -static_cast<std::int64_t>(signal.copy->bytes));
-    end_phase_if_due(barrier);
+    end_phase_if_due(place, barrier);
   } else {
     run_small_copies(*place.block, issue.thread(), signal.arrival.operations);
+    if (GroupRaces* races = place.block->races)
+      races->arrive_copies(object_of(place), *issue.warp, issue.lane,
+                           async_state(*place.block).copies[issue.thread()].done_stamp);
     arrive(issue, place, barrier, 1);
   }
+}
+
+void note_use(Warp& warp, const Instruction& in, int lane, const SharedPlace& place) {
+  if (GroupRaces* races = warp.block->races) races->touch_object(warp, in, lane, *place.block, place.offset, true);
 }
 
 // Whether the phase that lane asks about is over.
@@ -124,13 +140,17 @@ std::uint32_t finished_lanes(Warp& warp, const Instruction& in) {
   for (std::uint32_t rest = warp.mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
     const SharedPlace place = own_place(warp, in, lane);
+    note_use(warp, in, lane, place);
     MBarrier& barrier = mbarrier_at({&warp, &in, lane}, place);
     bool over = is_over(warp, in, lane, place, barrier);
     while (!over && !barrier.signals.empty()) {
       run_signal(place, barrier);
       over = is_over(warp, in, lane, place, barrier);
     }
-    if (over) finished |= 1U << lane;
+    if (!over) continue;
+    finished |= 1U << lane;
+    if (warp.block->races != nullptr && (in.flags & kMbarrierRelaxed) == 0)
+      warp.block->races->observe(object_of(place), warp, 1U << lane);
   }
   return finished;
 }
@@ -211,6 +231,10 @@ void execute_mbarrier_init(Warp& warp, const Instruction& in) {
     MBarrier barrier;
     barrier.expected = barrier.pending = counts[lane];
     barrier.init = in.index;
+    if (GroupRaces* races = warp.block->races) {
+      races->forget(object_of(place));
+      races->touch_object(warp, in, lane, *place.block, place.offset, false);
+    }
     state.barriers[place.offset] = std::move(barrier);
     // The object is opaque: to ordinary loads its bytes are unwritten, and a store to them marks them.
     expect_async_write({place.block, place.offset}, kBytes);
@@ -224,6 +248,7 @@ void execute_mbarrier_inval(Warp& warp, const Instruction& in) {
     const MBarrier& barrier = mbarrier_at({&warp, &in, lane}, place);
     if (!barrier.signals.empty())
       fault(warp, in, lane, fmt::format("invalidates {}, which a pending copy will signal", name_of(place)));
+    if (GroupRaces* races = warp.block->races) races->touch_object(warp, in, lane, *place.block, place.offset, false);
     async_state(*place.block).barriers.erase(place.offset);
   }
 }
@@ -237,8 +262,9 @@ void change_bytes(Warp& warp, const Instruction& in, int sign) {
     const AsyncIssue issue{&warp, &in, lane};
     const SharedPlace place = place_of(warp, in, lane);
     MBarrier& barrier = mbarrier_at(issue, place);
+    note_use(warp, in, lane, place);
     add_bytes(issue, place, barrier, sign * static_cast<std::int64_t>(bytes[lane]));
-    end_phase_if_due(barrier);
+    end_phase_if_due(place, barrier);
   }
 }
 
@@ -257,6 +283,9 @@ void execute_mbarrier_arrive(Warp& warp, const Instruction& in) {
     const bool returns = (in.flags & kMbarrierReturns) != 0;
     const SharedPlace place = returns ? own_place(warp, in, lane) : place_of(warp, in, lane);
     MBarrier& barrier = mbarrier_at(issue, place);
+    note_use(warp, in, lane, place);
+    if (GroupRaces* races = warp.block->races)
+      races->arrive(object_of(place), warp, 1U << lane, (in.flags & kMbarrierRelaxed) != 0);
     const std::uint64_t state = kStateMark | (barrier.phase & kPhaseMask) << 20 | barrier.pending;
     const bool expects = (in.flags & kMbarrierExpect) != 0;
     const std::uint32_t count = expects ? 1 : values[lane];

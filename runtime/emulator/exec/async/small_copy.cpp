@@ -8,6 +8,7 @@
 #include "runtime/emulator/exec/async/spec.h"
 #include "runtime/emulator/exec/async/state.h"
 #include "runtime/emulator/exec/banks.h"
+#include "runtime/emulator/races/group_races.h"
 
 namespace gdnjit::emulator {
 namespace {
@@ -52,6 +53,8 @@ void execute_cp_async(Warp& warp, const Instruction& in) {
   const std::uint8_t bytes = operands.spec.size;
   AsyncState& state = async_state(*warp.block);
   std::uint64_t offsets[kLanes] = {};
+  std::uint64_t sources[kLanes] = {};
+  std::uint32_t reading = 0;
   AsyncRun runs[kLanes] = {};
   for_each_lane(warp, [&](int lane) {
     const AsyncIssue issue{&warp, &in, lane};
@@ -65,10 +68,18 @@ void execute_cp_async(Warp& warp, const Instruction& in) {
     }
     copy.to = static_cast<std::uint32_t>(to.offset);
     offsets[lane] = to.offset;
+    sources[lane] = copy.from;
+    if (copy.source_bytes != 0) reading |= 1U << lane;
     runs[lane] = {copy.from, copy.source_bytes};
     expect_async_write({to.block, to.offset}, bytes);
     state.copies[issue.thread()].pending.push_back(copy);
   });
+  if (GroupRaces* races = warp.block->races) {
+    const std::uint32_t stamp = races->copy(warp, in, offsets, sources, bytes, reading);
+    for_each_lane(warp, [&](int lane) {
+      state.copies[warp.first_thread + static_cast<std::uint32_t>(lane)].pending.back().stamp = stamp;
+    });
+  }
   const AsyncIssue issue{&warp, &in, std::countr_zero(warp.mask)};
   std::sort(std::begin(runs), std::end(runs), [](const AsyncRun& a, const AsyncRun& b) { return a.begin < b.begin; });
   count_async_sectors(issue, AsyncAccess::read, runs);
@@ -79,6 +90,7 @@ void run_small_copies(Block& block, std::uint32_t thread, std::uint64_t operatio
   SmallCopies& copies = async_state(block).copies[thread];
   while (copies.done < operations && !copies.pending.empty()) {
     run_one(block, copies.pending.front());
+    copies.done_stamp = copies.pending.front().stamp;
     copies.pending.pop_front();
     ++copies.done;
   }
@@ -106,6 +118,7 @@ void execute_cp_async_wait(Warp& warp, const Instruction& in) {
     } else if (copies.group_ends.size() > left) {
       run_small_copies(*warp.block, thread, copies.group_ends[copies.group_ends.size() - 1 - left]);
     }
+    if (warp.block->races != nullptr) warp.block->races->copied(warp, lane, copies.done_stamp);
   });
 }
 

@@ -24,12 +24,14 @@ struct SmallCopy {
   std::uint32_t to = 0;
   std::uint8_t bytes = 0;
   std::uint8_t source_bytes = 0;
+  std::uint32_t stamp = 0;  // of the race detector
 };
 
 // The cp.async operations of a thread that are not done, oldest first, and where its groups end.
 struct SmallCopies {
   std::deque<SmallCopy> pending;
   std::uint64_t done = 0;                // operations carried out
+  std::uint32_t done_stamp = 0;          // of the last of them
   std::deque<std::uint64_t> group_ends;  // counted from the thread's first operation
 
   std::uint64_t issued() const { return done + pending.size(); }
@@ -42,6 +44,7 @@ struct BulkCopy {
   std::uint64_t bytes = 0;
   Reduction reduction;
   std::shared_ptr<const TensorBox> box;  // of tensor copies; its side has no address of its own
+  std::uint32_t stamp = 0;               // of the race detector
   bool has_read = false;
   std::vector<std::byte> data;  // between reading and writing
 };
@@ -71,6 +74,8 @@ struct MBarrier {
 
 // Bulk groups of one thread.
 struct BulkGroups {
+  std::uint32_t read_stamp = 0;  // of the race detector: the last operation that a wait has found to have read,
+  std::uint32_t done_stamp = 0;  // and to be complete
   std::vector<BulkCopy> open;
   std::deque<std::vector<BulkCopy>> groups;
 };
@@ -106,6 +111,12 @@ std::vector<Receiver> receivers_of(const AsyncIssue& issue, const AsyncPlace& to
 // Between copy.data and the tensor or the box.
 void read_tensor_copy(BulkCopy& copy);
 void write_tensor_copy(BulkCopy& copy);
+
+// ---- races (watch.cpp)
+// Tells the race detector of an operation that is being issued; sets copy.stamp.
+void watch_bulk_copy(BulkCopy& copy, const SharedPlace* mbarrier);
+// What a lane's bulk wait has found complete.
+void watch_bulk_wait(const Warp& warp, int lane, const BulkGroups& groups);
 
 // ---- mbarriers (mbarrier.cpp)
 // The live mbarrier there. Throws the report if there is none, or if something has been written over it.

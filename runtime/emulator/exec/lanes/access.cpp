@@ -221,6 +221,11 @@ void count_access(Warp& warp, const std::uint64_t* offset, std::uint32_t bytes, 
   counters.shared_wavefronts_ideal += words;
 }
 
+std::string why_unwritten(const Block& block, std::uint64_t offset) {
+  const std::string pending = describe_unwritten(block, offset);
+  return !pending.empty() ? pending : "\n  if another thread writes it, no barrier makes this one wait for it";
+}
+
 // The run leaves its variable: at its first byte, or within.
 [[noreturn]] void outside_variables(const Warp& warp, const Instruction& in, const Access& access, const Run& run,
                                     std::uint32_t bytes, AccessKind kind) {
@@ -258,7 +263,7 @@ void access_shared(Warp& warp, const Instruction& in, Block& block, AccessKind k
       const std::uint64_t at = first_unwritten(block.shared_written, run.begin, run.bytes);
       fault(warp, in, lane_at(access, warp.mask, run, bytes, at),
             fmt::format("reads shared memory that nobody has written: {}{}", describe_shared(block, at),
-                        describe_unwritten(block, at)));
+                        why_unwritten(block, at)));
     }
     if (kind != AccessKind::load) block.shared_written.mark(run.begin, run.bytes);
   }

@@ -52,7 +52,7 @@ void execute_exit(Warp& warp, const Instruction& in) {
     if (warp.block->warpgroups != nullptr) check_wgmma_exit(warp, in);
     warp.state = WarpState::finished;
     warp.depth = 0;
-    warp.calls = {};
+    if (!warp.calls.sites.empty()) warp.calls = {};
   } else {
     resume_next(warp);
   }
@@ -92,9 +92,11 @@ Handler find_control(const OpKey& key) {
 }
 
 Handler find(const OpKey& key) {
-  for (const auto family : {find_packed, find_narrow, find_floating, find_integer, find_bits, find_compare,
-                            find_convert, find_movement, find_memory, find_atomic, find_collective, find_control,
-                            find_async, find_cluster, find_call, find_tensor, find_matrix}) {
+  for (const auto family :
+       {find_packed,      find_narrow,   find_floating, find_integer,       find_bits,       find_compare,
+        find_convert,     find_movement, find_memory,   find_atomic,        find_collective, find_control,
+        find_async,       find_cluster,  find_call,     find_integer_forms, find_video,      find_rounded,
+        find_wide_atomic, find_tensor,   find_matrix}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;

@@ -1,5 +1,6 @@
 // Moves, packing and unpacking, address-space conversions. None of them uses a value, so an unwritten one may pass
 // through; its destination then counts as unwritten.
+#include "runtime/emulator/exec/exchange.h"
 #include "runtime/emulator/exec/lanes.h"
 
 namespace gdnjit::emulator::GDNJIT_EMULATOR_ISA {
@@ -60,9 +61,29 @@ void execute_unpack(Warp& warp, const Instruction& in) {
   }
 }
 
+// 128 bits are two halves of 64.
+void execute_pack_128(Warp& warp, const Instruction& in) {
+  const Slot* parts = &warp.program->operands[in.operands];
+  copy_written(warp, in.dst.id, warp.written[parts[0].id] & warp.written[parts[1].id]);
+  const auto* low = warp.values<std::uint64_t>(parts[0]);
+  const auto* high = warp.values<std::uint64_t>(parts[1]);
+  for_lanes(warp, warp.values<Word128>(in.dst), [&](int lane) { return Word128{low[lane], high[lane]}; });
+}
+void execute_unpack_128(Warp& warp, const Instruction& in) {
+  const Slot* parts = &warp.program->operands[in.operands];
+  const auto* source = warp.values<Word128>(in.a);
+  for (int part = 0; part < 2; ++part) {
+    if (parts[part].id == kConstantId) continue;  // '_'
+    copy_written(warp, parts[part].id, warp.written[in.a.id]);
+    for_lanes(warp, warp.values<std::uint64_t>(parts[part]),
+              [&](int lane) { return part == 0 ? source[lane].low : source[lane].high; });
+  }
+}
+
+// flags: 1 for the upper half of the counter.
 template <typename D>
 void execute_clock(Warp& warp, const Instruction& in) {
-  const std::uint64_t now = warp.block->instructions;
+  const std::uint64_t now = warp.block->instructions >> ((in.flags & 1U) != 0 ? 32 : 0);
   for_lanes(warp, warp.values<D>(in.dst), [=](int) { return static_cast<D>(now); });
 }
 
@@ -125,6 +146,11 @@ Handler pick_cvta(const OpKey& key) {
 
 Handler find_movement(const OpKey& key) {
   const bool wide = type_bytes(key.type) == 8;
+  if (key.type == Type::b128) {
+    if (key.op == Opcode::mov) return execute_mov<Word128>;
+    if (key.op == Opcode::pack) return execute_pack_128;
+    return key.op == Opcode::unpack ? execute_unpack_128 : nullptr;
+  }
   switch (key.op) {
     case Opcode::mov:
       if (key.type == Type::pred) return execute_mov_predicate;
