@@ -93,8 +93,10 @@ Handler find_control(const OpKey& key) {
 
 Handler find(const OpKey& key) {
   for (const auto family :
-       {find_packed, find_narrow, find_floating, find_integer, find_bits, find_compare, find_convert, find_movement, find_memory, find_atomic,
-        find_collective, find_control, find_async, find_cluster, find_call, find_integer_forms, find_video, find_rounded, find_wide_atomic, find_tensor, find_matrix}) {
+       {find_packed,      find_narrow,   find_floating, find_integer,       find_bits,       find_compare,
+        find_convert,     find_movement, find_memory,   find_atomic,        find_collective, find_control,
+        find_async,       find_cluster,  find_call,     find_integer_forms, find_video,      find_rounded,
+        find_wide_atomic, find_tensor,   find_matrix}) {
     if (const Handler handler = family(key)) return handler;
   }
   return nullptr;
