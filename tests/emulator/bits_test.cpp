@@ -172,6 +172,12 @@ TEST_CASE("fns finds the n-th set bit upwards and downwards") {
   }
 }
 
+TEST_CASE("inline assembly may declare registers without a blank, as the headers of CUDA do") {
+  const Words w;
+  const auto result = words("{.reg.b16 low, high; mov.b32 {low, high}, %r1; mov.b32 %r4, {high, low};}", w.a, w.b, w.c);
+  for (std::size_t i = 0; i < kCount; ++i) REQUIRE(result[i] == (w.a[i] >> 16 | w.a[i] << 16));
+}
+
 TEST_CASE("lop3 combines whether its result is zero with a predicate") {
   Words w;
   for (std::size_t i = 0; i < kCount; i += 2) w.a[i] &= ~w.b[i];

@@ -86,7 +86,7 @@ void check_arithmetic() {
   check_binary<T>("min", [](Wide a, Wide b) { return a < b ? a : b; });
   check_binary<T>("max", [](Wide a, Wide b) { return a < b ? b : a; });
   check_binary<T>("div", [](Wide a, Wide b) { return b == 0 ? Wide{-1} : a / b; });
-  check_binary<T>("rem", [](Wide a, Wide b) { return b == 0 ? a : a % b; });
+  check_binary<T>("rem", [](Wide a, Wide b) { return b == 0 ? Wide{-1} : a % b; });
   check_binary<T>("mul.hi", [](Wide a, Wide b) {
     if constexpr (std::is_same_v<T, std::uint64_t>)
       return static_cast<Wide>((static_cast<unsigned __int128>(a) * static_cast<unsigned __int128>(b)) >> 64);

@@ -28,7 +28,8 @@ struct Format {
     for (std::uint32_t code = 0; code <= infinity; ++code) {
       const int exponent = static_cast<int>(code >> fraction_bits);
       const double unit = std::ldexp(1.0, std::max(exponent, 1) - bias - fraction_bits);
-      const std::uint32_t significand = (code & ((1U << fraction_bits) - 1)) | (exponent != 0 ? 1U << fraction_bits : 0U);
+      const std::uint32_t significand =
+          (code & ((1U << fraction_bits) - 1)) | (exponent != 0 ? 1U << fraction_bits : 0U);
       magnitudes.push_back(significand * unit);  // the code of infinity stands for the next power of two
     }
   }
@@ -231,19 +232,21 @@ TEST_CASE("min and max of 16-bit values order zeros, lose or keep NaN, and multi
   }
 }
 
-TEST_CASE("neg and abs of 16-bit values change the sign bit alone, unless they flush") {
+TEST_CASE("neg and abs of 16-bit values change the sign bit alone, unless they flush or meet NaN") {
   for (const Format* format : {&f16(), &bf16()}) {
-    check(*format, "neg.{}", "@1",
-          [](std::uint16_t a, std::uint16_t, std::uint16_t) { return static_cast<std::uint16_t>(a ^ 0x8000); });
-    check(*format, "abs.{}", "@1",
-          [](std::uint16_t a, std::uint16_t, std::uint16_t) { return static_cast<std::uint16_t>(a & 0x7fff); });
+    const auto of = [&](bool negates, bool ftz) {
+      return [format, negates, ftz](std::uint16_t a, std::uint16_t, std::uint16_t) -> std::uint16_t {
+        if (format->is_nan(a)) return 0x7fff;
+        if (ftz) a = format->flushed(a);
+        return static_cast<std::uint16_t>(negates ? a ^ 0x8000 : a & 0x7fff);
+      };
+    };
+    check(*format, "neg.{}", "@1", of(true, false));
+    check(*format, "abs.{}", "@1", of(false, false));
+    if (format == &bf16()) continue;
+    check(*format, "neg.ftz.{}", "@1", of(true, true));
+    check(*format, "abs.ftz.{}", "@1", of(false, true));
   }
-  check(f16(), "neg.ftz.{}", "@1", [](std::uint16_t a, std::uint16_t, std::uint16_t) {
-    return static_cast<std::uint16_t>(f16().flushed(a) ^ 0x8000);
-  });
-  check(f16(), "abs.ftz.{}", "@1", [](std::uint16_t a, std::uint16_t, std::uint16_t) {
-    return static_cast<std::uint16_t>(f16().flushed(a) & 0x7fff);
-  });
 }
 
 TEST_CASE("ex2 and tanh of 16-bit values are the nearest values") {

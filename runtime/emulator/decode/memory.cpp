@@ -38,8 +38,9 @@ void Decoder::pack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(1).items;
   const int count = static_cast<int>(parts.size());
-  if (type == Type::b128 ? count != 2
-                         : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
+  if (type == Type::b128
+          ? count != 2
+          : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("packing {} values into .{}", count, type_name(type));
   }
   const int width = type_bytes(type) / count;
@@ -58,13 +59,18 @@ void Decoder::unpack() {
   key_.type = type;
   const std::vector<Operand>& parts = operand(0).items;
   const int count = static_cast<int>(parts.size());
-  if (type == Type::b128 ? count != 2
-                         : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
+  if (type == Type::b128
+          ? count != 2
+          : (count != 2 && count != 4) || type_bytes(type) % count != 0 || type_bytes(type) / count > 4) {
     unsupported("unpacking .{} into {} values", type_name(type), count);
   }
   const int width = type_bytes(type) / count;
   std::vector<Slot> slots;
-  for (const Operand& part : parts) slots.push_back(destination(part, width == 8 ? Type::b64 : width == 4 ? Type::b32 : width == 2 ? Type::b16 : Type::b8));
+  for (const Operand& part : parts)
+    slots.push_back(destination(part, width == 8   ? Type::b64
+                                      : width == 4 ? Type::b32
+                                      : width == 2 ? Type::b16
+                                                   : Type::b8));
   inst_.a = source_any(operand(1), type_bytes(type));
   inst_.operands = add_operands(slots);
   inst_.count = static_cast<std::uint8_t>(count);

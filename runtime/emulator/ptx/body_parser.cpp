@@ -40,7 +40,9 @@ void BodyParser::statement() {
 }
 
 void BodyParser::directive() {
-  if (cursor_.take(".reg")) return declare_registers();
+  if (cursor_.take(".reg")) return declare_registers(cursor_.word());
+  // Written without a blank in the headers of CUDA: .reg.b16 a;
+  if (cursor_.peek().text.starts_with(".reg.")) return declare_registers(cursor_.next().text.substr(4));
   if (cursor_.take(".loc")) return line_directive();
   if (cursor_.take(".pragma")) {
     cursor_.next();
@@ -70,8 +72,7 @@ void BodyParser::add_register(const std::string& name, Type type) {
 }
 
 // .reg .b32 %r<10>, %x;
-void BodyParser::declare_registers() {
-  const std::string_view type_word = cursor_.word();
+void BodyParser::declare_registers(std::string_view type_word) {
   const auto type = find_type(type_word.starts_with('.') ? type_word.substr(1) : type_word);
   if (!type) cursor_.unsupported("the register type '{}'", type_word);
   do {

@@ -88,7 +88,7 @@ class BodyParser {
 
   void statement();
   void directive();
-  void declare_registers();
+  void declare_registers(std::string_view type_word);
   void add_register(const std::string& name, Type type);
   void line_directive();
   void label();

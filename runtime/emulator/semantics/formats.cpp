@@ -141,6 +141,11 @@ std::uint64_t convert(const ConvertSpec& spec, std::uint64_t bits) {
     }
     return store_float(spec, integer_to_odd(value, negative));
   }
+  // Before a conversion to double makes a signalling NaN quiet.
+  if (spec.to == Type::tf32 && spec.round == Round::rna) {
+    const float single = float_of(static_cast<std::uint32_t>(bits));
+    if (single != single) return float_to_tf32(single, spec.round);
+  }
   const double value = float_value(bits, spec.from, spec.ftz);
   if (!is_float(spec.to)) return float_to_integer(spec, value);
   const bool to_integral =

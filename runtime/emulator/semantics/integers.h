@@ -41,7 +41,7 @@ static inline T mul_high(T a, T b) {
   }
 }
 
-// Division by zero is unspecified by PTX; current hardware gives all ones and the dividend.
+// Division by zero is unspecified by PTX; an H200 gives all ones for quotient and remainder.
 template <typename T>
 static inline T divide(T a, T b) {
   if (b == 0) return static_cast<T>(~Unsigned<T>{0});
@@ -52,7 +52,7 @@ static inline T divide(T a, T b) {
 }
 template <typename T>
 static inline T remainder_of(T a, T b) {
-  if (b == 0) return a;
+  if (b == 0) return static_cast<T>(~Unsigned<T>{0});
   if constexpr (std::is_signed_v<T>) {
     if (b == -1) return 0;
   }

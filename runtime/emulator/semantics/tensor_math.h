@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "runtime/emulator/semantics/formats.h"
 #include "runtime/emulator/semantics/tensor_layout.h"
@@ -72,43 +73,69 @@ static inline void unpack_elements(ElementType type, const std::uint32_t* in, in
 
 // ---- fragments to tiles and back. Tiles: a[k][16], b[column][k], c[column][16].
 
+// Calls f with the number of elements in a register as a constant, so that the indices below are constants too.
+template <typename F>
+static inline void with_pack(ElementType type, F f) {
+  switch (element_bits(type)) {
+    case 4: return f(std::integral_constant<int, 8>());
+    case 8: return f(std::integral_constant<int, 4>());
+    case 16: return f(std::integral_constant<int, 2>());
+    default: return f(std::integral_constant<int, 1>());
+  }
+}
+
 // registers[r] points to the 32 lanes of register r.
 template <typename Number>
 static inline void unpack_a(ElementType type, const std::uint32_t* const* registers, int count, Number* a) {
-  const int pack = 32 / element_bits(type);
-  Number elements[8 * kLanes];
-  for (int reg = 0; reg < count; ++reg) {
-    unpack_elements(type, registers[reg], kLanes, elements);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const FragmentPlace place = a_place(lane, reg, pack);
-      for (int e = 0; e < pack; ++e) a[(place.k + e) * kTileRows + place.outer] = elements[lane * pack + e];
+  with_pack(type, [=](auto pack) {
+    alignas(64) Number elements[pack * kLanes];
+    for (int reg = 0; reg < count; ++reg) {
+      unpack_elements(type, registers[reg], kLanes, elements);
+      Number* corner = a + a_place(0, reg, pack).k * kTileRows + a_place(0, reg, pack).outer;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const FragmentPlace place = a_place(lane, 0, pack);
+        for (int e = 0; e < pack; ++e) corner[(place.k + e) * kTileRows + place.outer] = elements[lane * pack + e];
+      }
     }
-  }
+  });
 }
 
 template <typename Number>
 static inline void unpack_b(ElementType type, const std::uint32_t* const* registers, int count, int k, Number* b) {
-  const int pack = 32 / element_bits(type);
-  Number elements[8 * kLanes];
-  for (int reg = 0; reg < count; ++reg) {
-    unpack_elements(type, registers[reg], kLanes, elements);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const FragmentPlace place = b_place(lane, reg, pack);
-      for (int e = 0; e < pack; ++e) b[place.outer * k + place.k + e] = elements[lane * pack + e];
+  with_pack(type, [=](auto pack) {
+    alignas(64) Number elements[pack * kLanes];
+    for (int reg = 0; reg < count; ++reg) {
+      unpack_elements(type, registers[reg], kLanes, elements);
+      Number* corner = b + b_place(0, reg, pack).k;
+      for (int lane = 0; lane < kLanes; ++lane) {
+        const FragmentPlace place = b_place(lane, 0, pack);
+        for (int e = 0; e < pack; ++e) corner[place.outer * k + place.k + e] = elements[lane * pack + e];
+      }
     }
-  }
+  });
+}
+
+// The first accumulator of lane 0 that register `reg` holds, and the distance of a lane's from it.
+static inline int accumulator_corner(int i) {
+  const AccumulatorPlace place = accumulator_place(0, i);
+  return place.column * kTileRows + place.row;
+}
+static constexpr inline int accumulator_step(int lane) {
+  const AccumulatorPlace place = accumulator_place(lane, 0);
+  return place.column * kTileRows + place.row;
 }
 
 static inline void unpack_accumulators(ElementType type, const std::uint32_t* const* registers, int count, double* c) {
-  const int pack = 32 / element_bits(type);
   for (int reg = 0; reg < count; ++reg) {
-    double elements[2 * kLanes];
-    unpack_elements(type, registers[reg], kLanes, elements);
-    for (int lane = 0; lane < kLanes; ++lane) {
-      for (int e = 0; e < pack; ++e) {
-        const AccumulatorPlace place = accumulator_place(lane, reg * pack + e);
-        c[place.column * kTileRows + place.row] = elements[lane * pack + e];
-      }
+    const std::uint32_t* in = registers[reg];
+    if (type == ElementType::f16) {
+      double* low = c + accumulator_corner(2 * reg);
+      double* high = c + accumulator_corner(2 * reg + 1);
+      for (int lane = 0; lane < kLanes; ++lane) low[accumulator_step(lane)] = f16_to_float(in[lane] & 0xffffU);
+      for (int lane = 0; lane < kLanes; ++lane) high[accumulator_step(lane)] = f16_to_float(in[lane] >> 16);
+    } else {
+      double* corner = c + accumulator_corner(reg);
+      for (int lane = 0; lane < kLanes; ++lane) corner[accumulator_step(lane)] = float_of(in[lane]);
     }
   }
 }
@@ -123,13 +150,15 @@ static inline std::uint32_t round_to_f16(double value) {
 static inline void pack_accumulators(ElementType type, const double* c, std::uint32_t* const* registers, int count) {
   for (int reg = 0; reg < count; ++reg) {
     std::uint32_t* out = registers[reg];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const auto element = [&](int i) {
-        const AccumulatorPlace place = accumulator_place(lane, i);
-        return c[place.column * kTileRows + place.row];
-      };
-      out[lane] = type == ElementType::f16 ? round_to_f16(element(2 * reg)) | round_to_f16(element(2 * reg + 1)) << 16
-                                           : bits_of(canonical(static_cast<float>(element(reg))));
+    if (type == ElementType::f16) {
+      const double* low = c + accumulator_corner(2 * reg);
+      const double* high = c + accumulator_corner(2 * reg + 1);
+      for (int lane = 0; lane < kLanes; ++lane)
+        out[lane] = round_to_f16(low[accumulator_step(lane)]) | round_to_f16(high[accumulator_step(lane)]) << 16;
+    } else {
+      const double* corner = c + accumulator_corner(reg);
+      for (int lane = 0; lane < kLanes; ++lane)
+        out[lane] = bits_of(canonical(static_cast<float>(corner[accumulator_step(lane)])));
     }
   }
 }

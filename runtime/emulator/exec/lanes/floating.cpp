@@ -98,13 +98,18 @@ template <typename T, bool kFtz, bool kNan>
 void execute_max(Warp& warp, const Instruction& in) {
   binary<T, T>(warp, in, [](T a, T b) { return maximum(take<kFtz>(a), take<kFtz>(b), kNan); });
 }
+// As recorded on an H200, neg and abs.ftz make NaN canonical. abs alone, unrecorded, changes the sign bit only.
+template <bool kFtz, typename T>
+T abs_of(T value) {
+  return kFtz ? canonical(take<kFtz>(std::fabs(value))) : std::fabs(value);
+}
 template <typename T, bool kFtz>
 void execute_abs(Warp& warp, const Instruction& in) {
-  unary<T, T>(warp, in, [](T a) { return take<kFtz>(std::fabs(a)); });
+  unary<T, T>(warp, in, [](T a) { return abs_of<kFtz>(a); });
 }
 template <typename T, bool kFtz>
 void execute_neg(Warp& warp, const Instruction& in) {
-  unary<T, T>(warp, in, [](T a) { return take<kFtz>(-a); });
+  unary<T, T>(warp, in, [](T a) { return canonical(take<kFtz>(-a)); });
 }
 // copysign a, b: the sign of a on the magnitude of b.
 template <typename T>

@@ -118,10 +118,12 @@ Handler pick_extreme(const OpKey& key) {
   return key.ftz ? pick_nan<Format, kPair, false, kMayFlush>(key) : pick_nan<Format, kPair, false, false>(key);
 }
 
-template <bool kPair, bool kNegate, bool kFtz>
+template <typename Format, bool kPair, bool kNegate, bool kFtz>
 void execute_sign(Warp& warp, const Instruction& in) {
   halves<kPair>(warp, in, [](U a, U, U) {
-    const U bits = taken<F16, kFtz>(a);
+    const U bits = taken<Format, kFtz>(a);
+    const float value = Format::widen(bits);
+    if (value != value) return U{0x7fff};
     return kNegate ? bits ^ 0x8000U : bits & 0x7fffU;
   });
 }
@@ -129,10 +131,10 @@ void execute_sign(Warp& warp, const Instruction& in) {
 template <bool kNegate>
 Handler pick_sign(const OpKey& key) {
   switch (key.type) {
-    case Type::f16: return key.ftz ? execute_sign<false, kNegate, true> : execute_sign<false, kNegate, false>;
-    case Type::f16x2: return key.ftz ? execute_sign<true, kNegate, true> : execute_sign<true, kNegate, false>;
-    case Type::bf16: return key.ftz ? nullptr : execute_sign<false, kNegate, false>;
-    case Type::bf16x2: return key.ftz ? nullptr : execute_sign<true, kNegate, false>;
+    case Type::f16: return key.ftz ? execute_sign<F16, false, kNegate, true> : execute_sign<F16, false, kNegate, false>;
+    case Type::f16x2: return key.ftz ? execute_sign<F16, true, kNegate, true> : execute_sign<F16, true, kNegate, false>;
+    case Type::bf16: return key.ftz ? nullptr : execute_sign<Bf16, false, kNegate, false>;
+    case Type::bf16x2: return key.ftz ? nullptr : execute_sign<Bf16, true, kNegate, false>;
     default: return nullptr;
   }
 }
