@@ -29,7 +29,11 @@ inline std::vector<std::uint8_t> random_bytes(std::size_t count, std::uint32_t s
 // Where byte `offset` of a box lies in shared memory, as rows and 16-byte columns: rows of the span's length, of which
 // 8, 4 and 2 make a pattern with the columns' numbers, every row taking another, neighbours (2 or 4 of them) that share
 // 128 bytes the same one. `shift`: 128-byte lines between the pattern's start and the box.
-inline std::size_t swizzled_place(std::size_t offset, TensorMapSwizzle swizzle, std::size_t shift = 0) {
+// Rows of `row` bytes, if that is less than the span, begin where the span's rows do.
+inline std::size_t swizzled_place(std::size_t offset, TensorMapSwizzle swizzle, std::size_t shift = 0,
+                                  std::size_t row = 0) {
+  const auto span = static_cast<std::size_t>(swizzle_span_bytes(swizzle));
+  if (row != 0 && row < span) offset = offset / row * span + offset % row;
   const std::size_t line = offset / 128 + shift;
   switch (swizzle) {
     case TensorMapSwizzle::none: return offset;
@@ -63,16 +67,26 @@ struct Tensor {
     bytes = random_bytes(stride, seed);
   }
 
-  // Calls visit(offset in the box, offset in memory or -1 outside) for every element of the box at `corner`.
+  // The nearest corner before it whose innermost coordinate is a multiple of 16 bytes, as copies want it.
+  std::vector<int> aligned(std::vector<int> corner) const {
+    const int chunk = 16 / static_cast<int>(element);
+    corner[0] = (corner[0] + 1024 * chunk) / chunk * chunk - 1024 * chunk;
+    return corner;
+  }
+
+  // Calls visit(offset in the box, offset in memory or -1 outside) for every element of the box at `corner`. A row is
+  // as long as dimension 0, or whole chunks of 16 bytes.
   template <typename Visit>
-  void visit_box(const std::vector<int>& corner, Visit visit) const {
+  void visit_box(const std::vector<int>& corner, Visit visit, bool whole_chunks = false) const {
+    const std::uint64_t chunk = whole_chunks ? 16 / element : 1;
+    const auto length = static_cast<std::int64_t>((spec.dims[0] + chunk - 1) / chunk * chunk);
     std::vector<std::uint32_t> index(static_cast<std::size_t>(spec.rank), 0);
     for (std::size_t at = 0;; at += element) {
       bool inside = true;
       std::size_t place = 0;
       for (std::size_t i = 0; i < index.size(); ++i) {
         const std::int64_t x = corner[i] + static_cast<std::int64_t>(index[i]);
-        inside = inside && x >= 0 && x < static_cast<std::int64_t>(spec.dims[i]);
+        inside = inside && x >= 0 && x < (i == 0 ? length : static_cast<std::int64_t>(spec.dims[i]));
         place += static_cast<std::size_t>(x) * (i == 0 ? element : spec.strides[i - 1]);
       }
       visit(at, inside ? static_cast<std::ptrdiff_t>(place) : -1);
@@ -94,19 +108,22 @@ inline std::string coordinate_values(int rank) {
   return text;
 }
 
-// Loads the box at `at` to `shift` bytes into shared memory and writes out what is there.
-inline std::string load_kernel(int rank) {
-  return kTensorHead + fmt::format(R"(
+// Loads the box at `at` to `shift` bytes into shared memory and writes out `bytes` of what is there. With gaps the box
+// is `moved` bytes, less than `bytes`, and the memory holds 0x5a before.
+inline std::string load_kernel(int rank, bool gaps = false) {
+  return kTensorHead +
+         fmt::format(R"(
 struct At {{ int x[5]; }};
-extern "C" __global__ void test(const __grid_constant__ TensorMap map, unsigned char* out, At at, int bytes, int shift) {{
+extern "C" __global__ void test(const __grid_constant__ TensorMap map, unsigned char* out, At at, int bytes, int shift{}) {{
   extern __shared__ __align__(1024) unsigned char box[];
   __shared__ unsigned long long barrier;
   const unsigned bar = shared_address(&barrier), to = shared_address(box + shift);
+{}
   if (threadIdx.x == 0) {{
     prefetch_map(map);
     mbarrier_init(bar, 1);
     fence_mbarrier_init();
-    mbarrier_arrive_expect(bar, bytes);
+    mbarrier_arrive_expect(bar, {});
     asm volatile("cp.async.bulk.tensor.{}d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {{{}}}], [%{}];"
                  :: "r"(to), "l"(&map){}, "r"(bar) : "memory");
   }}
@@ -114,7 +131,11 @@ extern "C" __global__ void test(const __grid_constant__ TensorMap map, unsigned 
   mbarrier_wait(bar, 0);
   for (int i = threadIdx.x; i < bytes; i += blockDim.x) out[i] = box[shift + i];
 }})",
-                                   rank, coordinates(rank), 2 + rank, coordinate_values(rank));
+                     gaps ? ", int moved" : "",
+                     gaps ? "  for (int i = threadIdx.x; i < bytes; i += blockDim.x) box[shift + i] = 0x5a;\n"
+                            "  fence_async_shared();\n  __syncthreads();"
+                          : "",
+                     gaps ? "moved" : "bytes", rank, coordinates(rank), 2 + rank, coordinate_values(rank));
 }
 
 struct At {

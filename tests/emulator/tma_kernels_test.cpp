@@ -115,7 +115,7 @@ TEST_CASE("a warp-specialised pipeline of loads with a bulk store computes every
     }
     // Each row of 1200 bytes is read in pieces of 128; where a piece begins in the middle of a sector, twice.
     CHECK(counters.bytes_requested_read == Pipeline::kRows * Pipeline::kColumns * 2);
-    CHECK(counters.bytes_requested_written == Pipeline::kRows * 4);
+    CHECK(counters.bytes_requested_written == (Pipeline::kRows * 4 + 15) / 16 * 16);  // the last chunk is whole
     CHECK(counters.sectors_read >= Pipeline::kRows * Pipeline::kColumns * 2 / 32);
     CHECK(counters.sectors_read <= Pipeline::kRows * (38 + 9));
   }

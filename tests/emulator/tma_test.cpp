@@ -9,8 +9,9 @@
 namespace gdnjit::tests {
 namespace {
 
-void check_load(const Tensor& tensor, const std::vector<int>& corner, std::size_t shift = 0,
+void check_load(const Tensor& tensor, const std::vector<int>& any_corner, std::size_t shift = 0,
                 const std::string& arch = "sm_90a") {
+  const std::vector<int> corner = tensor.aligned(any_corner);
   CAPTURE(tensor.spec.rank);
   CAPTURE(tensor.element);
   CAPTURE(static_cast<int>(tensor.spec.swizzle));
@@ -32,7 +33,9 @@ void check_load(const Tensor& tensor, const std::vector<int>& corner, std::size_
       if (place >= 0) {
         want = tensor.bytes[static_cast<std::size_t>(place) + byte];
       } else if (spec.fill == TensorMapFill::nan) {
-        want = byte + 1 == tensor.element ? 0x7f : 0xff;
+        want = byte % 2 == 0                                                        ? 0xf7
+               : spec.type == TensorMapType::f32 || spec.type == TensorMapType::f64 ? (byte % 4 == 1 ? 0xff : 0x7f)
+                                                                                    : 0x7f;
       }
       if (seen[swizzled_place(in_box + byte, spec.swizzle, shift / 128)] != want) {
         FAIL("byte ", in_box + byte, " of the box is ", int{seen[swizzled_place(in_box + byte, spec.swizzle)]}, " not ",
@@ -101,6 +104,47 @@ TEST_CASE("outside the tensor a load puts NaN if the map asks for it") {
   }
 }
 
+TEST_CASE("rows shorter than the swizzle's span lie a span apart, and what is between them stays as it is") {
+  for (const TensorMapSwizzle swizzle : {TensorMapSwizzle::b32, TensorMapSwizzle::b64, TensorMapSwizzle::b128}) {
+    CAPTURE(static_cast<int>(swizzle));
+    Tensor tensor(TensorMapType::u8, {200, 40}, {16, 24}, 85);
+    tensor.spec.swizzle = swizzle;
+    Device& device = emulator();
+    const DeviceBuffer memory = upload(device, tensor.bytes, "tensor");
+    const auto extent = static_cast<std::size_t>(24 * swizzle_span_bytes(swizzle));
+    const DeviceBuffer out(device, extent, "out");
+    TensorMapSpec spec = tensor.spec;
+    spec.address = memory.data();
+    run(device, compile_ptx(load_kernel(2, true), "test"), "test",
+        parameter_block(device.encode_tensor_map(spec), out.data(), at_of({32, 5}), static_cast<int>(extent), 0,
+                        16 * 24),
+        {.threads = 128, .shared_bytes = static_cast<std::uint32_t>(extent)});
+    std::vector<std::uint8_t> want(extent, 0x5a);
+    tensor.visit_box({32, 5}, [&](std::size_t in_box, std::ptrdiff_t place) {
+      want[swizzled_place(in_box, swizzle, 0, 16)] = tensor.bytes[static_cast<std::size_t>(place)];
+    });
+    CHECK(download<std::uint8_t>(device, out) == want);
+  }
+}
+
+TEST_CASE(
+    "an innermost coordinate that is no multiple of 16 bytes is a fault, as it is an illegal instruction on a GPU") {
+  Tensor tensor(TensorMapType::bf16, {100, 30}, {64, 16}, 86);
+  Device& device = emulator();
+  const DeviceBuffer memory = upload(device, tensor.bytes, "tensor"), out(device, 2048, "out");
+  TensorMapSpec spec = tensor.spec;
+  spec.address = memory.data();
+  for (const int x : {4, -3, 97}) {
+    const std::string text = error_text([&] {
+      run(device, compile_ptx(load_kernel(2), "test"), "test",
+          parameter_block(device.encode_tensor_map(spec), out.data(), at_of({x, 0}), 2048, 0),
+          {.threads = 128, .shared_bytes = 2048});
+    });
+    CHECK(text.find(fmt::format("innermost coordinate is {}, {} bytes: must be a multiple of 16", x, 2 * x)) !=
+          std::string::npos);
+  }
+}
+
 TEST_CASE("element strides take every n-th row") {
   Tensor tensor(TensorMapType::bf16, {64, 23, 7}, {64, 9, 4}, 90);
   tensor.spec.element_strides = {1, 2, 3, 1, 1};
@@ -129,8 +173,9 @@ TEST_CASE("loads on the other architectures that have them") {
 
 // Runs the kernel; `combine(old element, box element, result)` makes the expected bytes.
 template <typename Combine>
-void check_store(const Tensor& tensor, const std::vector<int>& corner, const std::string& operation,
+void check_store(const Tensor& tensor, const std::vector<int>& any_corner, const std::string& operation,
                  const std::vector<std::uint8_t>& contents, Combine combine) {
+  const std::vector<int> corner = tensor.aligned(any_corner);
   CAPTURE(operation);
   CAPTURE(corner);
   CAPTURE(static_cast<int>(tensor.spec.swizzle));
@@ -143,16 +188,18 @@ void check_store(const Tensor& tensor, const std::vector<int>& corner, const std
       parameter_block(device.encode_tensor_map(spec), in.data(), at_of(corner), static_cast<int>(bytes)),
       {.threads = 128, .shared_bytes = static_cast<std::uint32_t>(bytes)});
   std::vector<std::uint8_t> want = tensor.bytes;
-  tensor.visit_box(corner, [&](std::size_t in_box, std::ptrdiff_t place) {
+  const auto store = [&](std::size_t in_box, std::ptrdiff_t place) {
     if (place < 0) return;
     combine(&want[static_cast<std::size_t>(place)], &contents[swizzled_place(in_box, spec.swizzle)]);
-  });
+  };
+  tensor.visit_box(corner, store, true);
   const auto seen = download<std::uint8_t>(device, memory);
   const auto difference = std::mismatch(seen.begin(), seen.end(), want.begin());
   CHECK(difference.first - seen.begin() == static_cast<std::ptrdiff_t>(seen.size()));
 }
 
-TEST_CASE("stores of one to five dimensions write what is inside the tensor and nothing else") {
+TEST_CASE(
+    "stores of one to five dimensions write what is inside the tensor, to the end of its last chunk of 16 bytes") {
   std::uint32_t seed = 100;
   for (const TensorMapType type : {TensorMapType::u8, TensorMapType::f16, TensorMapType::f32, TensorMapType::f64}) {
     for (const TensorMapSwizzle swizzle : kSwizzles) {

@@ -112,6 +112,11 @@ void add_loads(std::vector<VectorCase>& cases) {
   TensorMapSpec nan = plane(Type::bf16, 100, 40, 256, 32, 16, Swizzle::none);
   nan.fill = TensorMapFill::nan;
   add_load(cases, {"filled with NaN", nan, 88, 30});
+  for (const Type type : {Type::f16, Type::f32, Type::f64}) {
+    TensorMapSpec other = plane(type, 40, 30, 512, 16, 8, Swizzle::none);
+    other.fill = TensorMapFill::nan;
+    add_load(cases, {fmt::format("filled with NaN of type {}", tensor_map_type_name(type)), other, 32, 26});
+  }
   TensorMapSpec strided = plane(Type::bf16, 100, 40, 256, 32, 16, Swizzle::none);
   strided.element_strides[1] = 3;
   add_load(cases, {"every third row", strided, 8, 2});

@@ -54,6 +54,15 @@ std::string bits_text(std::span<const std::byte> bytes, std::size_t at, std::siz
   return text;
 }
 
+// The upper words of two doubles, at most `limit` apart, with equal lower words.
+bool upper_near(std::span<const std::byte> actual, std::span<const std::byte> recorded, std::size_t at, double limit) {
+  std::uint32_t words[4];
+  std::memcpy(words, actual.data() + at, 8);
+  std::memcpy(words + 2, recorded.data() + at, 8);
+  const auto apart = static_cast<std::int64_t>(words[1]) - static_cast<std::int64_t>(words[3]);
+  return words[0] == words[2] && std::fabs(static_cast<double>(apart)) <= limit;
+}
+
 double largest_finite(DType dtype, std::span<const std::byte> recorded) {
   double largest = 0;
   for (std::size_t i = 0; i < recorded.size() / static_cast<std::size_t>(dtype_bytes(dtype)); ++i) {
@@ -136,14 +145,16 @@ std::string difference(const VectorCase& vector_case, std::span<const std::byte>
     return fmt::format("{} bytes; the recording has {}", actual.size(), recorded.size());
   const Comparison& comparison = vector_case.comparison;
   const bool bitwise = comparison.kind == Comparison::Kind::exact;
+  const bool upper = comparison.kind == Comparison::Kind::upper;
   const std::size_t size = bitwise ? 4 : static_cast<std::size_t>(dtype_bytes(comparison.dtype));
-  const double largest = bitwise ? 0 : largest_finite(comparison.dtype, recorded);
+  const double largest = bitwise || upper ? 0 : largest_finite(comparison.dtype, recorded);
   std::size_t wrong = 0;
   std::size_t first = 0;
   for (std::size_t i = 0; i < actual.size() / size; ++i) {
-    const bool good = bitwise ? std::memcmp(actual.data() + i * size, recorded.data() + i * size, size) == 0
-                              : near_enough(comparison, element_at(comparison.dtype, actual, i),
-                                            element_at(comparison.dtype, recorded, i), largest);
+    const bool good = upper     ? upper_near(actual, recorded, i * size, comparison.limit)
+                      : bitwise ? std::memcmp(actual.data() + i * size, recorded.data() + i * size, size) == 0
+                                : near_enough(comparison, element_at(comparison.dtype, actual, i),
+                                              element_at(comparison.dtype, recorded, i), largest);
     if (!good && wrong++ == 0) first = i;
   }
   if (wrong == 0) return "";

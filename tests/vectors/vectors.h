@@ -22,6 +22,7 @@ struct Comparison {
     exact,  // bit by bit
     ulps,   // neighbours of the format count one; any NaN equals any NaN, zeros are equal
     ratio,  // largest difference over the largest recorded value
+    upper,  // f64: units in the last place of the upper 32 bits; the lower ones are equal
   };
   Kind kind = Kind::exact;
   DType dtype = DType::f32;  // of the elements, for ulps and ratio
@@ -33,6 +34,8 @@ constexpr Comparison ulps(DType dtype, double limit, double absolute = 0) {
   return {Comparison::Kind::ulps, dtype, limit, absolute};
 }
 constexpr Comparison ratio(DType dtype, double limit) { return {Comparison::Kind::ratio, dtype, limit}; }
+
+constexpr Comparison upper_words(double limit) { return {Comparison::Kind::upper, DType::i64, limit}; }
 
 struct VectorCase {
   std::string family;  // "prmt", "mma.sync": what the documentation lists

@@ -10,6 +10,11 @@ namespace {
 
 constexpr std::uint64_t kMagic = 0x70616d2d6e65740aULL;
 
+constexpr std::uint64_t kNanF16 = 0x7ff7;
+constexpr std::uint64_t kNanBf16 = 0x7ff7;
+constexpr std::uint64_t kNanF32 = 0x7ff7fff7;
+constexpr std::uint64_t kNanF64 = 0x7ff7fff77ff7fff7;
+
 // What the 128 opaque bytes hold. dims and box as their value less one, so that 2^32 and 256 fit.
 struct Encoded {
   std::uint64_t magic = kMagic;
@@ -33,6 +38,24 @@ std::uint64_t checksum_of(const Encoded& encoded) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
   for (std::size_t i = 0; i < offsetof(Encoded, checksum); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
   return hash;
+}
+
+}  // namespace
+
+namespace {
+
+// What an H200 puts outside a tensor whose map asks for NaN.
+struct NanFill {
+  std::size_t bytes;
+  std::uint64_t bits;
+};
+NanFill nan_of(TensorMapType type) {
+  switch (type) {
+    case TensorMapType::f32: return {4, kNanF32};
+    case TensorMapType::f64: return {8, kNanF64};
+    case TensorMapType::bf16: return {2, kNanBf16};
+    default: return {2, kNanF16};
+  }
 }
 
 }  // namespace
@@ -80,12 +103,14 @@ std::optional<TensorMapSpec> decode_tensor_map(const std::byte* bytes) {
   return spec;
 }
 
-TensorBox::TensorBox(const TensorMapSpec& map, const Corner& corner)
-    : map_(map), corner_(corner), bytes_(tensor_map_box_bytes(map)) {
+TensorBox::TensorBox(const TensorMapSpec& map, const Corner& corner, Border border)
+    : map_(map), corner_(corner), border_(border), bytes_(tensor_map_box_bytes(map)) {
   for (std::size_t i = 0; i < static_cast<std::size_t>(map.rank); ++i) {
     count_[i] = (map.box[i] + map.element_strides[i] - 1) / map.element_strides[i];
     if (i != 0) rows_ *= count_[i];
   }
+  row_bytes_ = bytes_ / rows_;
+  pitch_ = std::max(row_bytes_, static_cast<std::uint64_t>(swizzle_span_bytes(map.swizzle)));
 }
 
 std::optional<BoxRow> TensorBox::row(std::uint64_t number) const {
@@ -101,7 +126,12 @@ std::optional<BoxRow> TensorBox::row(std::uint64_t number) const {
   }
   const std::int64_t corner = corner_[0];
   const std::int64_t first = std::max<std::int64_t>(0, -corner);
-  const std::int64_t end = std::min<std::int64_t>(count_[0], static_cast<std::int64_t>(map_.dims[0]) - corner);
+  std::uint64_t length = map_.dims[0];
+  if (border_ == Border::chunks) {
+    const std::uint64_t chunk = std::max<std::uint64_t>(kTensorChunk / element, 1);
+    length = (length + chunk - 1) / chunk * chunk;
+  }
+  const std::int64_t end = std::min<std::int64_t>(count_[0], static_cast<std::int64_t>(length) - corner);
   if (first >= end) return std::nullopt;
   return BoxRow{address + static_cast<std::uint64_t>(corner + first) * element,
                 (number * count_[0] + static_cast<std::uint64_t>(first)) * element,
@@ -109,7 +139,7 @@ std::optional<BoxRow> TensorBox::row(std::uint64_t number) const {
 }
 
 std::uint64_t TensorBox::place(std::uint64_t shared_address, std::uint64_t box_offset) const {
-  const std::uint64_t at = shared_address + box_offset;
+  const std::uint64_t at = shared_address + box_offset / row_bytes_ * pitch_ + box_offset % row_bytes_;
   const std::uint64_t chunks = (1ULL << static_cast<int>(map_.swizzle)) - 1;  // 0, 1, 3, 7
   return (at ^ ((at >> 7 & chunks) << 4)) - shared_address;
 }
@@ -117,10 +147,8 @@ std::uint64_t TensorBox::place(std::uint64_t shared_address, std::uint64_t box_o
 void TensorBox::fill(std::byte* box) const {
   std::memset(box, 0, bytes_);
   if (map_.fill == TensorMapFill::zeros) return;
-  // The quiet NaN that the arithmetic instructions produce: all ones behind the sign.
-  const auto element = static_cast<std::size_t>(tensor_map_type_bytes(map_.type));
-  std::memset(box, 0xff, bytes_);
-  for (std::size_t last = element - 1; last < bytes_; last += element) box[last] = std::byte{0x7f};
+  const NanFill nan = nan_of(map_.type);
+  for (std::size_t at = 0; at < bytes_; at += nan.bytes) std::memcpy(box + at, &nan.bits, nan.bytes);
 }
 
 }  // namespace gdnjit::emulator

@@ -22,16 +22,26 @@ struct BoxRow {
   std::uint32_t bytes = 0;
 };
 
+// Chunks of 16 bytes are what copies move: swizzles leave them together, and the border of a store runs between them.
+inline constexpr std::uint64_t kTensorChunk = 16;
+
 // Element 0 of the box is the tensor's element `corner`, which may lie outside.
 class TensorBox {
  public:
   using Corner = std::array<std::int32_t, kMaxTensorMapRank>;
+  // What happens at the end of an innermost row that is no multiple of 16 bytes. A load fills the rest element by
+  // element; a store writes the last chunk whole, past the row's end (an H200 does).
+  enum class Border : std::uint8_t { elements, chunks };
 
-  TensorBox(const TensorMapSpec& map, const Corner& corner);
+  TensorBox(const TensorMapSpec& map, const Corner& corner, Border border = Border::elements);
 
   const TensorMapSpec& map() const { return map_; }
   std::uint64_t bytes() const { return bytes_; }
   std::uint64_t rows() const { return rows_; }
+  // Rows lie one behind the other in shared memory, but a row shorter than the swizzle's span takes the whole span.
+  bool dense() const { return pitch_ == row_bytes_; }
+  // From the first to the last byte in shared memory, gaps included.
+  std::uint64_t shared_bytes() const { return rows_ * pitch_; }
   // The row's part inside the tensor; nothing if there is none. Rows count through dimension 1 first.
   std::optional<BoxRow> row(std::uint64_t number) const;
 
@@ -46,8 +56,11 @@ class TensorBox {
   TensorMapSpec map_;
   Corner corner_;
   std::array<std::uint32_t, kMaxTensorMapRank> count_{};  // elements of the box
+  Border border_;
   std::uint64_t bytes_ = 0;
   std::uint64_t rows_ = 1;
+  std::uint64_t row_bytes_ = 0;
+  std::uint64_t pitch_ = 0;
 };
 
 }  // namespace gdnjit::emulator

@@ -12,7 +12,6 @@ namespace {
 
 constexpr std::uint64_t kMapAlignment = 64;
 constexpr std::uint64_t kBoxAlignment = 128;
-constexpr std::uint64_t kChunk = 16;  // what a swizzle leaves together
 
 [[noreturn]] void fail_at(const AsyncIssue& issue, const std::string& what) {
   fault(*issue.warp, *issue.at, issue.lane, what);
@@ -39,7 +38,8 @@ TensorMapSpec map_at(const AsyncIssue& issue, std::uint64_t address) {
 }
 
 // Operands: address 0 the map, behind the addresses the coordinates.
-std::shared_ptr<const TensorBox> box_of(const AsyncIssue& issue, const AsyncOperands& operands, int first_coordinate) {
+std::shared_ptr<const TensorBox> box_of(const AsyncIssue& issue, const AsyncOperands& operands, int first_coordinate,
+                                        TensorBox::Border border = TensorBox::Border::elements) {
   const TensorMapSpec map = map_at(issue, operands.address(0, issue.lane));
   const int rank = operands.spec.size;
   if (map.rank != rank)
@@ -47,7 +47,14 @@ std::shared_ptr<const TensorBox> box_of(const AsyncIssue& issue, const AsyncOper
   TensorBox::Corner corner{};
   for (int i = 0; i < rank; ++i)
     corner[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(operands.narrow(first_coordinate + i, issue.lane));
-  return std::make_shared<const TensorBox>(map, corner);
+  const std::int64_t first_byte = std::int64_t{corner[0]} * tensor_map_type_bytes(map.type);
+  if (first_byte % static_cast<std::int64_t>(kTensorChunk) != 0) {
+    fail_at(issue, fmt::format(
+                       "copies a box whose innermost coordinate is {}, {} bytes: must be a multiple of {} (a GPU stops "
+                       "with an illegal instruction)",
+                       corner[0], first_byte, kTensorChunk));
+  }
+  return std::make_shared<const TensorBox>(map, corner, border);
 }
 
 AsyncPlace shared_side(const AsyncIssue& issue, const AsyncOperands& operands, Space space) {
@@ -77,10 +84,19 @@ void visit_pieces(const TensorBox& box, std::uint64_t shared_address, const BoxR
   if (box.map().swizzle == TensorMapSwizzle::none) return visit(row.box_offset, row.box_offset, row.bytes);
   const std::uint64_t end = row.box_offset + row.bytes;
   for (std::uint64_t at = row.box_offset; at < end;) {
-    const std::uint64_t bytes = std::min(end, (at / kChunk + 1) * kChunk) - at;
+    const std::uint64_t bytes = std::min(end, (at / kTensorChunk + 1) * kTensorChunk) - at;
     visit(at, box.place(shared_address, at), bytes);
     at += bytes;
   }
+}
+
+// Calls visit(offset in the box, offset in shared memory, bytes) for all of the box, in the largest pieces that have no
+// gaps between them; the order inside a piece is the swizzle's.
+template <typename Visit>
+void visit_shared(const TensorBox& box, std::uint64_t shared_address, Visit visit) {
+  if (box.dense()) return visit(0, 0, box.bytes());
+  for (std::uint64_t at = 0; at < box.bytes(); at += kTensorChunk)
+    visit(at, box.place(shared_address, at), kTensorChunk);
 }
 
 template <typename Visit>
@@ -119,13 +135,16 @@ void issue_load(const AsyncIssue& issue, const AsyncOperands& operands) {
   const bool multicast = (spec.options & kMulticast) != 0;
   const std::uint16_t mask = multicast ? operands.half(kFirstCoordinate + spec.size, issue.lane) : 0;
   const std::vector<Receiver> receivers = receivers_of(issue, to, mbarrier, multicast, mask);
-  for (const Receiver& receiver : receivers) check_async(issue, AsyncAccess::write, receiver.to, copy.bytes);
+  for (const Receiver& receiver : receivers)
+    check_async(issue, AsyncAccess::write, receiver.to, copy.box->shared_bytes());
   check_rows(issue, AsyncAccess::read, *copy.box);
   for (const Receiver& receiver : receivers) {
     BulkCopy one = copy;
     one.to = receiver.to;
     count_async_wavefronts(issue, one.bytes);
-    expect_async_write(one.to, one.bytes);
+    visit_shared(*copy.box, one.to.address, [&](std::uint64_t, std::uint64_t place, std::uint64_t bytes) {
+      expect_async_write({one.to.block, one.to.address + place}, bytes);
+    });
     issue_bulk_copy(std::move(one), &receiver.mbarrier);
   }
 }
@@ -134,7 +153,7 @@ void issue_store(const AsyncIssue& issue, const AsyncOperands& operands) {
   constexpr int kFirstCoordinate = 4;  // behind map and box
   BulkCopy copy;
   copy.issue = issue;
-  copy.box = box_of(issue, operands, kFirstCoordinate);
+  copy.box = box_of(issue, operands, kFirstCoordinate, TensorBox::Border::chunks);
   copy.bytes = copy.box->bytes();
   copy.from = shared_side(issue, operands, Space::shared);
   const bool reduces = (operands.spec.options & kReduces) != 0;
@@ -144,7 +163,7 @@ void issue_store(const AsyncIssue& issue, const AsyncOperands& operands) {
       fail_at(issue, fmt::format("reduces elements of type {}, for which this operation does not exist",
                                  tensor_map_type_name(copy.box->map().type)));
   }
-  check_async(issue, AsyncAccess::read, copy.from, copy.bytes);
+  check_async(issue, AsyncAccess::read, copy.from, copy.box->shared_bytes());
   check_rows(issue, reduces ? AsyncAccess::update : AsyncAccess::write, *copy.box);
   count_async_wavefronts(issue, copy.bytes);
   issue_bulk_copy(std::move(copy), nullptr);
@@ -152,7 +171,7 @@ void issue_store(const AsyncIssue& issue, const AsyncOperands& operands) {
 
 }  // namespace
 
-// copy.data is the box: for a load as it will lie in shared memory, for a store before the swizzle.
+// copy.data is the box: for a load as it will lie in shared memory if it has no gaps there, else before the swizzle.
 void read_tensor_copy(BulkCopy& copy) {
   const TensorBox& box = *copy.box;
   if (copy.to.block == nullptr) {
@@ -169,13 +188,19 @@ void read_tensor_copy(BulkCopy& copy) {
     contents.resize(row.bytes);
     async_read(copy.issue, {nullptr, row.address}, row.bytes, contents.data());
     visit_pieces(box, copy.to.address, row, [&](std::uint64_t in_box, std::uint64_t place, std::uint64_t bytes) {
-      std::memcpy(copy.data.data() + place, contents.data() + (in_box - row.box_offset), bytes);
+      std::memcpy(copy.data.data() + (box.dense() ? place : in_box), contents.data() + (in_box - row.box_offset),
+                  bytes);
     });
   });
 }
 
 void write_tensor_copy(BulkCopy& copy) {
-  if (copy.to.block != nullptr) return async_write(copy.issue, copy.to, copy.bytes, copy.data.data());
+  if (copy.to.block != nullptr) {
+    return visit_shared(
+        *copy.box, copy.to.address, [&](std::uint64_t in_box, std::uint64_t place, std::uint64_t bytes) {
+          async_write(copy.issue, {copy.to.block, copy.to.address + place}, bytes, copy.data.data() + in_box);
+        });
+  }
   visit_rows(*copy.box, [&](const BoxRow& row) {
     const std::byte* const contents = copy.data.data() + row.box_offset;
     if (copy.reduction.type != Type::none) {
