@@ -151,10 +151,12 @@ const TensorView& TensorReader::take(std::string_view name, DType dtype, std::sp
   require(view.dtype == dtype, "{}: has dtype {}, the problem says {}", name, enum_name(view.dtype), enum_name(dtype));
   require(view.rank == static_cast<int>(shape.size()), "{}: has rank {}, must be {}", name, view.rank, shape.size());
   for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    const std::int64_t wanted = shape[axis];
-    require(wanted == kAnyExtent ? view.shape[axis] >= 1 : view.shape[axis] == wanted,
-            "{}: dimension {} is {}, must be {}", name, axis, view.shape[axis],
-            wanted == kAnyExtent ? "at least 1" : std::to_string(wanted));
+    if (shape[axis] == kAnyExtent) {
+      require(view.shape[axis] >= 1, "{}: dimension {} is {}, must be at least 1", name, axis, view.shape[axis]);
+    } else {
+      require(view.shape[axis] == shape[axis], "{}: dimension {} is {}, must be {}", name, axis, view.shape[axis],
+              shape[axis]);
+    }
   }
   require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(dtype_bytes(dtype)) == 0,
           "{}: address {} is not a multiple of its element size {}", name, view.data, dtype_bytes(dtype));

@@ -19,6 +19,7 @@ constexpr int kSectorBytes = 32;  // what the memory system moves
 // A pass of at most this many keys a lane: q, k and decay of a pass stay in registers beside the state.
 constexpr int kMaxLaneKeys = 32;
 constexpr int kMaxRegisters = 255;
+constexpr int kRegistersOf12Warps = 168;  // of 65,536 an SM
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -133,12 +134,25 @@ StepTiles default_decode_tiles(const StepProblem& problem, const DeviceTraits& d
 }  // namespace
 
 StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
-  // All T of a layer take lanes_k from its decode step, so that verifying gives the bits of decoding. What several
-  // tokens need more of is registers: fewer columns, as long as a warp has more than one chunk.
+  // All T of a layer take lanes_k from its decode step, so that verifying gives the bits of decoding; only the columns
+  // of a warp differ.
   StepProblem decode = problem;
   decode.tokens = 1;
   decode.tree = false;
   StepTiles tiles = default_decode_tiles(decode, device);
+  if (problem.tokens == 1) return tiles;
+  // From about four tokens on issue slots decide, not memory. Twice the columns share the work on q, k and the norms: a
+  // token takes 8 instead of 12 instructions an element, and 12 warps of an SM still have 96 KiB in flight.
+  const StepConfig config = layer_config(problem, tiles);
+  StepTiles wider = tiles;
+  wider.block_v *= 2;
+  const bool pays = problem.tokens >= 4 && config.lane_keys() * config.lane_values() <= 32 &&
+                    total_warps(problem, wider) >= 8LL * device.sm_count;
+  if (pays && worth_trying(problem, wider, device) &&
+      estimated_registers(problem, layer_config(problem, wider)) <= kRegistersOf12Warps) {
+    return wider;
+  }
+  // What several tokens need more of is registers: fewer columns, as long as a warp has more than one chunk.
   while (estimated_registers(problem, layer_config(problem, tiles)) > kMaxRegisters) {
     StepTiles narrower = tiles;
     narrower.block_v /= 2;

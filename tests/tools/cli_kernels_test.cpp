@@ -12,7 +12,7 @@ namespace gdnjit::tool {
 namespace {
 
 const Words kTune{"tune", "--model", "qwen3-next-80b", "--tp", "4", "--op", "gdn.step", "--batch", "1"};
-const Words kProblem{"--model", "qwen3-next-80b", "--tp", "4"};
+const Words kProblem{"--model", "qwen3-next-80b", "--tp", "4", "--op", "gdn.step"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());

@@ -39,7 +39,7 @@ TEST_CASE("every option of gdn.step compiles for its default tiles without spill
   }
 }
 
-TEST_CASE("several tokens keep the state in registers, without spills, at 16 warps an SM or more") {
+TEST_CASE("several tokens keep the state in registers, without spills, at 12 warps an SM or more") {
   NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
   for (const char* problem : {"B=64 T=2", "B=64 T=16", "B=1 T=4", "B=64 T=4 state=bf16", "B=64 T=4 state_steps=dense",
                               "B=64 T=4 state_layout=kv K=64", "T=4 K=96 V=192 H=30 HV=30"}) {
@@ -47,7 +47,7 @@ TEST_CASE("several tokens keep the state in registers, without spills, at 16 war
     const CompiledKernel kernel = compile_default(compiler, problem, "sm_90a");
     CHECK(kernel.report.spill_store_bytes == 0);
     CHECK(kernel.report.stack_bytes == 0);
-    CHECK(kernel.report.registers <= 128);
+    CHECK(kernel.report.registers <= 168);
   }
   for (const char* problem : {"T=8 tree=true", "T=8 tree=true state_steps=dense", "T=4 gate=channel_raw",
                               "T=4 K=256 V=512 H=6 HV=6", "T=4 state_layout=kv B=64"}) {

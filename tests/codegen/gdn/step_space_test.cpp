@@ -128,3 +128,13 @@ TEST_CASE("sum_lanes keeps every candidate to its lanes, on any device and for a
     }
   }
 }
+
+TEST_CASE("from four tokens on a large batch takes wider warps, a small one stays spread") {
+  const auto warp_v = [](std::int64_t B, int T) {
+    const StepTiles tiles = default_step_tiles(complete_step({.batch = B, .tokens = T}), {});
+    return tiles.block_v / tiles.warps;
+  };
+  CHECK(warp_v(64, 2) == warp_v(64, 1));
+  CHECK(warp_v(64, 4) == 2 * warp_v(64, 1));
+  CHECK(warp_v(1, 16) == warp_v(1, 1));
+}
