@@ -7,6 +7,7 @@
 
 #include "codegen/gdn/options_names.h"
 #include "codegen/gdn/recurrent.h"
+#include "codegen/gdn/step.h"
 #include "codegen/registry.h"
 #include "tests/reference/gdn_recurrent_workload.h"
 #include "tests/reference/gdn_step.h"
