@@ -97,7 +97,7 @@ std::int64_t total_warps(const StepProblem& problem, const StepTiles& tiles) {
 
 // The default for one token.
 StepTiles default_decode_tiles(const StepProblem& problem, const DeviceTraits& device) {
-  // 32 fp32 elements a lane keep 4 KiB a warp in flight in about 80 registers; the 24 warps that then fit an SM hold
+  // 32 fp32 elements a lane keep 4 KiB a warp in flight in 72 registers; the 28 warps that then fit an SM hold
   // more than the 40-60 KiB that saturate its share of the memory. If the batch is too small to give every SM 8
   // warps, narrower warps spread it. With enough warps neighbouring lanes cover at least 64 bytes, what memory moves at
   // once: in layout kv runs of 32 bytes cost 18 % on an H200 (B = 64: 82.6 against 69.8 us).
