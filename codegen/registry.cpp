@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
 #include "runtime/support/text.h"
@@ -10,8 +11,9 @@
 namespace gdnjit {
 
 std::span<const Operator* const> operators() {
-  static const std::array<const Operator*, 1> table{
+  static const std::array<const Operator*, 2> table{
       &gdn::step_operator(),
+      &gdn::recurrent_operator(),
   };
   return table;
 }

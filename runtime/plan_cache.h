@@ -49,6 +49,7 @@ class PlanCache {
 
   // The typed and fast way to the same plans, see gdn::plan().
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared>& steps() { return steps_; }
+  ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared>& recurrents() { return recurrents_; }
 
  private:
   std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
@@ -62,6 +63,7 @@ class PlanCache {
   // Weak: a candidate that the tuner has done with is unloaded.
   std::unordered_map<Digest, std::weak_ptr<const Kernel>, DigestHash> kernels_;
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared> steps_;
+  ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared> recurrents_;
 };
 
 }  // namespace gdnjit

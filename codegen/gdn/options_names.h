@@ -55,6 +55,12 @@ struct EnumNames<gdn::StateStore> {
 };
 
 template <>
+struct EnumNames<gdn::StatePlace> {
+  static constexpr std::string_view type = "gdnjit::gdn::StatePlace";
+  static constexpr std::array<std::string_view, 3> names{"none", "dense", "pool"};
+};
+
+template <>
 struct EnumNames<gdn::PadSentinel> {
   static constexpr std::string_view type = "gdnjit::gdn::PadSentinel";
   static constexpr std::array<std::string_view, 2> names{"negative", "zero"};

@@ -1,11 +1,11 @@
-// Which tiles gdn.step tries, and which it takes without trying.
+// Which tiles gdn.step and gdn.recurrent try, and which they take without trying.
 //
 // A lane holds lane_state_bytes of state between load and store. More bytes a lane mean fewer warps and less
 // repeated work on q, k and the gates; fewer bytes mean more warps for small batches and fewer registers.
 #include <algorithm>
 #include <array>
 
-#include "codegen/gdn/step.h"
+#include "codegen/gdn/layer.h"
 #include "runtime/support/check.h"
 
 namespace gdnjit::gdn {
@@ -19,27 +19,39 @@ constexpr int kSectorBytes = 32;  // what the memory system moves
 // A pass of at most this many keys a lane: q, k and decay of a pass stay in registers beside the state.
 constexpr int kMaxLaneKeys = 32;
 constexpr int kMaxRegisters = 255;
+constexpr int kRegistersOf12Warps = 168;  // of 65,536 an SM
 
 int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // Registers of a lane, from what it must hold at once. An estimate for pruning; ptxas has the last word.
-int estimated_registers(const StepConfig& config) {
-  const int state = config.lane_state_bytes() / 4;
-  const int keys = config.lane_keys() * (gate_is_per_channel(config.gate) ? 3 : 2);
-  return state + keys + 3 * config.lane_values() + 40;
+int estimated_registers(const StepProblem& layer, const StepConfig& config) {
+  const int packed = config.lane_state_bytes() / 4;
+  const bool per_channel = gate_is_per_channel(config.gate);
+  const int keys = config.lane_keys() * (per_channel ? 3 : 2);
+  const int rest = 3 * config.lane_values() + 40;
+  if (layer.tokens == 1) return packed + keys + rest;
+  // Over several tokens the state is fp32, beside the next token's inputs and a tree's root.
+  const int next =
+      (2 * config.lane_keys() * dtype_bytes(config.io_dtype) + 3) / 4 + (per_channel ? config.lane_keys() : 0);
+  return config.lane_keys() * config.lane_values() + keys + next + (layer.tree ? packed : 0) + rest;
+}
+
+// The values of lanes_k to try.
+std::vector<int> lane_choices(const StepProblem& layer) {
+  if (layer.sum_lanes != 0) return {layer.sum_lanes};
+  return {kLanesK.begin(), kLanesK.end()};
 }
 
 // Tiles with about `lane_bytes` of state a lane and the fewest passes that registers allow.
 StepTiles make_tiles(const StepProblem& problem, int lanes_k, int lane_bytes, int warps, device::CacheHint hint) {
   StepTiles tiles{.block_v = 1, .block_k = 1, .lanes_k = lanes_k, .warps = warps, .cache_hint = hint};
-  StepConfig config = step_config(problem, tiles);
+  StepConfig config = layer_config(problem, tiles);
   // Keys of a pass: all of K if a lane can hold its share, else equal passes.
-  const int key_step = lanes_k * (problem.state_layout == StateLayout::vk ? config.state_vector : 1);
+  const int key_step = lanes_k * config.key_chunk;
   int passes = 1;
   while (round_up((problem.head_dim_k + passes - 1) / passes, key_step) / lanes_k > kMaxLaneKeys) ++passes;
   tiles.block_k = round_up((problem.head_dim_k + passes - 1) / passes, key_step);
-  config = step_config(problem, tiles);
-  // In layout kv wider key chunks read q and k in fewer accesses, at the price of masked keys.
+  config = layer_config(problem, tiles);
   const int column_bytes = config.lane_keys() * dtype_bytes(problem.state_dtype);
   const int chunk = config.value_chunk();
   const int values = std::max(1, lane_bytes / (column_bytes * chunk)) * chunk;
@@ -49,7 +61,7 @@ StepTiles make_tiles(const StepProblem& problem, int lanes_k, int lane_bytes, in
 
 // True if neighbouring lanes of an access cover `bytes` in a row, or all that a row has.
 bool covers_run(const StepProblem& problem, const StepTiles& tiles, int bytes) {
-  const StepConfig config = step_config(problem, tiles);
+  const StepConfig config = layer_config(problem, tiles);
   const bool is_vk = problem.state_layout == StateLayout::vk;
   const int run = (is_vk ? config.lanes_k : config.lanes_v()) * config.state_vector * dtype_bytes(problem.state_dtype);
   const int row = (is_vk ? problem.head_dim_k : problem.head_dim_v) * dtype_bytes(problem.state_dtype);
@@ -57,9 +69,9 @@ bool covers_run(const StepProblem& problem, const StepTiles& tiles, int bytes) {
 }
 
 bool worth_trying(const StepProblem& problem, const StepTiles& tiles, const DeviceTraits& device) {
-  const StepConfig config = step_config(problem, tiles);
+  const StepConfig config = layer_config(problem, tiles);
   if (config.fault() != nullptr) return false;
-  const int registers = estimated_registers(config);
+  const int registers = estimated_registers(problem, config);
   if (registers > kMaxRegisters || registers * config.threads() > device.registers_per_sm) return false;
   // Neighbouring lanes must touch whole sectors, or the state is moved more than once.
   if (!covers_run(problem, tiles, kSectorBytes)) return false;
@@ -83,10 +95,9 @@ std::int64_t total_warps(const StepProblem& problem, const StepTiles& tiles) {
   return problem.batch * problem.heads_v * ((problem.head_dim_v + warp_v - 1) / warp_v);
 }
 
-}  // namespace
-
-StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
-  // 32 fp32 elements a lane keep 4 KiB a warp in flight in about 80 registers; the 24 warps that then fit an SM hold
+// The default for one token.
+StepTiles default_decode_tiles(const StepProblem& problem, const DeviceTraits& device) {
+  // 32 fp32 elements a lane keep 4 KiB a warp in flight in 72 registers; the 28 warps that then fit an SM hold
   // more than the 40-60 KiB that saturate its share of the memory. If the batch is too small to give every SM 8
   // warps, narrower warps spread it. With enough warps neighbouring lanes cover at least 64 bytes, what memory moves at
   // once: in layout kv runs of 32 bytes cost 18 % on an H200 (B = 64: 82.6 against 69.8 us).
@@ -96,11 +107,11 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   for (const int lane_elements : {32, 16, 8}) {
     const int lane_bytes = lane_elements * dtype_bytes(problem.state_dtype);
     const int least_run = lane_elements == 32 ? 2 * kSectorBytes : kSectorBytes;
-    for (const int lanes_k : kLanesK) {
+    for (const int lanes_k : lane_choices(problem)) {
       const StepTiles tiles =
           fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::normal));
       if (!worth_trying(problem, tiles, device) || !covers_run(problem, tiles, least_run)) continue;
-      const int bytes = step_config(problem, tiles).lane_state_bytes();
+      const int bytes = layer_config(problem, tiles).lane_state_bytes();
       if (best_bytes == 0 || bytes <= lane_bytes || bytes < best_bytes) {
         best = tiles;
         best_bytes = bytes;
@@ -111,12 +122,44 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   }
   if (best_bytes != 0) return best;
   // Any K and V: one warp with as few lanes along K as needed.
-  for (int lanes_k = 4; lanes_k >= 1; lanes_k /= 2) {
+  const int most_lanes = problem.sum_lanes != 0 ? problem.sum_lanes : 4;
+  const int fewest_lanes = problem.sum_lanes != 0 ? problem.sum_lanes : 1;
+  for (int lanes_k = most_lanes; lanes_k >= fewest_lanes; lanes_k /= 2) {
     const StepTiles tiles = make_tiles(problem, lanes_k, 16, 1, device::CacheHint::normal);
-    if (step_config(problem, tiles).fault() == nullptr) return tiles;
+    if (layer_config(problem, tiles).fault() == nullptr) return tiles;
   }
-  fail(ErrorCode::internal, "gdn.step: no tiles for K={} V={}; please report it", problem.head_dim_k,
-       problem.head_dim_v);
+  fail(ErrorCode::internal, "no tiles for K={} V={}; please report it", problem.head_dim_k, problem.head_dim_v);
+}
+
+}  // namespace
+
+StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
+  // All T of a layer take lanes_k from its decode step, so that verifying gives the bits of decoding; only the columns
+  // of a warp differ.
+  StepProblem decode = problem;
+  decode.tokens = 1;
+  decode.tree = false;
+  StepTiles tiles = default_decode_tiles(decode, device);
+  if (problem.tokens == 1) return tiles;
+  // From about four tokens on issue slots decide, not memory. Twice the columns share the work on q, k and the norms: a
+  // token takes 8 instead of 12 instructions an element, and 12 warps of an SM still have 96 KiB in flight.
+  const StepConfig config = layer_config(problem, tiles);
+  StepTiles wider = tiles;
+  wider.block_v *= 2;
+  const bool pays = problem.tokens >= 4 && config.lane_keys() * config.lane_values() <= 32 &&
+                    total_warps(problem, wider) >= 8LL * device.sm_count;
+  if (pays && worth_trying(problem, wider, device) &&
+      estimated_registers(problem, layer_config(problem, wider)) <= kRegistersOf12Warps) {
+    return wider;
+  }
+  // What several tokens need more of is registers: fewer columns, as long as a warp has more than one chunk.
+  while (estimated_registers(problem, layer_config(problem, tiles)) > kMaxRegisters) {
+    StepTiles narrower = tiles;
+    narrower.block_v /= 2;
+    if (tiles.block_v % 2 != 0 || layer_config(problem, narrower).fault() != nullptr) break;
+    tiles = narrower;
+  }
+  return tiles;
 }
 
 std::vector<StepTiles> step_search_space(const StepProblem& problem, const DeviceTraits& device) {
@@ -125,7 +168,7 @@ std::vector<StepTiles> step_search_space(const StepProblem& problem, const Devic
     if (!worth_trying(problem, tiles, device)) return;
     if (std::find(space.begin(), space.end(), tiles) == space.end()) space.push_back(tiles);
   };
-  for (const int lanes_k : kLanesK) {
+  for (const int lanes_k : lane_choices(problem)) {
     for (const int lane_bytes : kLaneBytes) {
       for (const int warps : kWarps) {
         add(fitted(problem, make_tiles(problem, lanes_k, lane_bytes, warps, device::CacheHint::normal)));
@@ -133,13 +176,16 @@ std::vector<StepTiles> step_search_space(const StepProblem& problem, const Devic
     }
   }
   // Streaming hints change what the caches keep, not the shape: tried on the middle shapes.
-  for (const int lanes_k : {8, 16}) {
+  for (const int lanes_k : lane_choices(problem)) {
+    if (problem.sum_lanes == 0 && lanes_k != 8 && lanes_k != 16) continue;
     for (const int lane_bytes : {128, 256}) {
       add(fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::streaming)));
     }
   }
-  // Two walks in half-size passes: fewer registers, the second read from the L2.
-  StepTiles halves = make_tiles(problem, 8, 128, kWarps.front(), device::CacheHint::normal);
+  // Two walks in half-size passes: fewer registers, the second read from the L2. Several tokens would read T + 1 times.
+  if (problem.tokens > 1) return space;
+  const int lanes_k = problem.sum_lanes != 0 ? problem.sum_lanes : 8;
+  StepTiles halves = make_tiles(problem, lanes_k, 128, kWarps.front(), device::CacheHint::normal);
   if (halves.block_k % 2 == 0) halves.block_k /= 2;
   add(fitted(problem, halves));
   return space;

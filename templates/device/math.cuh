@@ -1,6 +1,7 @@
 // Scalar functions of the layers, a few units in the last place of fp32, without branches: a kernel evaluates them
 // once a head, so what counts is that they are short (each library expf or division costs milliseconds of compile
-// time and a slow path that is never taken).
+// time and a slow path that is never taken). A product that meets a sum is an fmaf or exact, so that every kernel
+// computes the same bits, whatever the compiler fuses.
 #pragma once
 
 namespace gdnjit::device {
@@ -37,7 +38,7 @@ __device__ __forceinline__ float exponential_split(float x) {
   constexpr float kLog2eRest = 1.9259629911266175e-8f;  // what fp32 cuts off
   constexpr float kLn2 = 0.6931471805599453f;
   const float product = x * kLog2e;
-  const float rest = fmaf(x, kLog2e, -product) + x * kLog2eRest;
+  const float rest = fmaf(x, kLog2eRest, fmaf(x, kLog2e, -product));
   const float power = exp2_approx(product);
   return fmaf(power, rest * kLn2, power);
 }

@@ -1,5 +1,5 @@
-// The compile-time side of gdn.step: everything that shapes the kernel, and the formulas that host and device share.
-// Host code includes this file too, so nothing is computed twice by hand.
+// The compile-time side of gdn.step and gdn.recurrent: everything that shapes a kernel, and the formulas that host and
+// device share. Host code includes this file too, so nothing is computed twice by hand.
 #pragma once
 
 #include <gdnjit/dtype.h>
@@ -9,11 +9,12 @@
 
 namespace gdnjit::gdn {
 
-// The signature of a step kernel: two kernels with equal configs have equal source.
+// The signature of a kernel: two kernels of one operator with equal configs have equal source.
 struct StepConfig {
   // The problem. Fields that a choice makes meaningless hold their defaults.
-  int batch = 0;  // B if baked in, else 0
-  int tokens = 1;
+  int batch = 0;        // B if baked in, else 0
+  int tokens = 1;       // T; 0 in gdn.recurrent, which takes T at run time
+  bool ragged = false;  // sequences lie one after another, cu_seqlens says where (T at run time only)
   int heads_k = 16;
   int heads_v = 32;
   int head_dim_k = 128;
@@ -34,16 +35,22 @@ struct StepConfig {
   Beta beta = Beta::sigmoid;
   HeadMap head_map = HeadMap::grouped;
   StateLayout state_layout = StateLayout::vk;
-  StateStore state_store = StateStore::dense;
+  StatePlace initial_state = StatePlace::dense;
+  StatePlace final_state = StatePlace::dense;
+  StatePlace state_steps = StatePlace::none;   // the state after each token
+  StatePlace num_accepted = StatePlace::none;  // where the last call's states lie, one of which is the initial state
+  bool tree = false;                           // tokens continue from parent[t]
+  bool write_output = true;
   PadSentinel pad_sentinel = PadSentinel::negative;
   PadPolicy pad_policy = PadPolicy::zero;
+  bool programmatic = false;  // starts while its predecessor ends, and waits before it reads q, k, v and the gates
   // Elements per memory access, from dimensions and alignment.
   int state_vector = 4;  // of the state, along its contiguous dimension
   int key_chunk = 4;     // consecutive keys that one lane owns
   int key_vector = 4;    // of q and k; divides key_chunk
   // Tiles.
   int block_v = 32;   // BV: columns of V per block
-  int block_k = 128;  // BLOCK_K: keys per pass; below K the kernel walks the state twice
+  int block_k = 128;  // BLOCK_K: keys per pass; below K the state does not stay in registers
   int lanes_k = 8;    // lanes that share a column's sum over K; the other 32 / lanes_k lie along V
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
@@ -56,6 +63,13 @@ struct StepConfig {
   constexpr int lane_state_bytes() const { return lane_keys() * lane_values() * dtype_bytes(state_dtype); }
   // Consecutive columns that one lane owns.
   constexpr int value_chunk() const { return state_layout == StateLayout::kv ? state_vector : 1; }
+
+  // True if a row of the batch can be padding, and where slots name rows.
+  constexpr bool uses_pool() const {
+    return initial_state == StatePlace::pool || final_state == StatePlace::pool || state_steps == StatePlace::pool;
+  }
+  // Tokens that passes over a state too large for registers serve at once: all of them, if T is known.
+  constexpr int window() const { return tokens > 0 ? tokens : kMaxStepTokens; }
 
   constexpr int passes() const { return (head_dim_k + block_k - 1) / block_k; }
   constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
@@ -76,6 +90,8 @@ struct StepConfig {
       return "key_chunk must equal state_vector in layout vk";
     if (state_layout == StateLayout::kv && head_dim_v % state_vector != 0)
       return "state_vector must divide V in layout kv";
+    if (tokens == 0 && passes() > 1 && final_state == StatePlace::none)
+      return "a state that registers cannot hold (block_k < K) needs memory for the final state";
     return nullptr;
   }
 };
@@ -85,6 +101,7 @@ template <typename Self, typename Visitor>
 constexpr void visit_step_config(Self& c, Visitor&& visit) {
   visit("batch", c.batch);
   visit("tokens", c.tokens);
+  visit("ragged", c.ragged);
   visit("heads_k", c.heads_k);
   visit("heads_v", c.heads_v);
   visit("head_dim_k", c.head_dim_k);
@@ -105,9 +122,15 @@ constexpr void visit_step_config(Self& c, Visitor&& visit) {
   visit("beta", c.beta);
   visit("head_map", c.head_map);
   visit("state_layout", c.state_layout);
-  visit("state_store", c.state_store);
+  visit("initial_state", c.initial_state);
+  visit("final_state", c.final_state);
+  visit("state_steps", c.state_steps);
+  visit("num_accepted", c.num_accepted);
+  visit("tree", c.tree);
+  visit("write_output", c.write_output);
   visit("pad_sentinel", c.pad_sentinel);
   visit("pad_policy", c.pad_policy);
+  visit("programmatic", c.programmatic);
   visit("state_vector", c.state_vector);
   visit("key_chunk", c.key_chunk);
   visit("key_vector", c.key_vector);
@@ -128,35 +151,51 @@ constexpr void visit_fields(const StepConfig& c, Visitor&& visit) {
   visit_step_config(c, visit);
 }
 
-// A tensor addressed by sequence and value head. The head hv is (h, j): key head and place in its group, so one
-// form serves separate, packed and interleaved inputs. Strides count elements.
+// A tensor addressed by sequence, token and value head. The head hv is (h, j): key head and place in its group, so one
+// form serves separate, packed and interleaved inputs. Strides count elements. Ragged batches do
+// not use `batch`: their tokens count from the start of the whole tensor.
 struct HeadStrides {
   long long batch;
+  long long token;
   long long key_head;
   long long group;
 };
 
+// States addressed by row (sequence or slot), token and value head.
+struct StateStrides {
+  long long row;
+  long long token;
+  long long head;
+};
+
+// An array of indices by sequence and, where it has two dimensions, token.
+struct IndexArray {
+  const void* data;
+  long long row;
+  long long token;
+};
+
 // The kernel's only argument, passed by value.
 struct StepParams {
-  const void* q;         // [B,H,K]
-  const void* k;         // [B,H,K]
-  const void* v;         // [B,HV,V]
-  const void* gate;      // a, g or alpha: [B,HV] or [B,HV,K]; null for Gate::none
-  const void* beta;      // b or beta: [B,HV]; null for Beta::none
+  const void* q;         // [B,T,H,K]
+  const void* k;         // [B,T,H,K]
+  const void* v;         // [B,T,HV,V]
+  const void* gate;      // a, g or alpha: [B,T,HV] or [B,T,HV,K]; null for Gate::none
+  const void* beta;      // b or beta: [B,T,HV]; null for Beta::none
   const void* a_log;     // [HV]
   const void* dt_bias;   // [HV] or [HV,K], dense
   const void* state_in;  // [B or slots, HV, ..]
   void* state_out;
-  const void* read_slot;   // [B]
-  const void* write_slot;  // [B]
-  void* o;                 // [B,HV,V]
-  long long q_batch, q_head;
-  long long k_batch, k_head;
-  HeadStrides v_strides, gate_strides, beta_strides;
-  long long state_in_row, state_in_head;  // row: sequence or slot
-  long long state_out_row, state_out_head;
-  long long o_batch, o_head;
-  long long read_slot_stride, write_slot_stride;
+  void* step_states;            // [B,T,HV,..] or, with slots, the pool
+  const void* accepted_states;  // [B,any,HV,..] or, with slots, the pool
+  void* o;                      // [B,T,HV,V]
+  HeadStrides q_strides, k_strides, v_strides, gate_strides, beta_strides;
+  HeadStrides o_strides;  // key_head: from one value head to the next
+  StateStrides state_in_strides, state_out_strides, step_strides, accepted_strides;
+  IndexArray read_slot, write_slot, step_slot, accepted_slot;
+  IndexArray num_accepted, parent;  // int32
+  IndexArray cu_seqlens;            // [B + 1] int32, ragged
+  long long tokens;                 // T, where it is known at run time and the same for all sequences
 };
 
 }  // namespace gdnjit::gdn

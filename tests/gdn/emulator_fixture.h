@@ -22,18 +22,24 @@ inline std::unique_ptr<Runtime::Impl> emulator_runtime(const std::string& arch) 
 }
 
 inline const Operator& step() { return find_operator("gdn.step"); }
+inline const Operator& recurrent() { return find_operator("gdn.recurrent"); }
 
 // Plans and checks one problem; the text says what failed, "" if nothing did.
-inline std::string check_step(Runtime::Impl& runtime, const FieldMap& problem, const std::optional<FieldMap>& tiles,
-                              reference::Inputs inputs, std::uint64_t seed) {
+inline std::string check_problem(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
+                                 const std::optional<FieldMap>& tiles, reference::Inputs inputs, std::uint64_t seed) {
   try {
-    const auto plan = make_plan(runtime, step(), problem, tiles);
-    const auto workload = reference::make_workload("gdn.step", step().complete(problem), inputs, seed);
+    const auto plan = make_plan(runtime, op, problem, tiles);
+    const auto workload = reference::make_workload(op.name(), op.complete(problem), inputs, seed);
     const autotune::CheckResult result = autotune::check(*plan, *workload);
     return result.passed() ? "" : result.text();
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+inline std::string check_step(Runtime::Impl& runtime, const FieldMap& problem, const std::optional<FieldMap>& tiles,
+                              reference::Inputs inputs, std::uint64_t seed) {
+  return check_problem(runtime, step(), problem, tiles, inputs, seed);
 }
 
 }  // namespace gdnjit::tests

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 namespace gdnjit::tests {
@@ -102,6 +103,14 @@ class Builder {
 };
 
 }  // namespace
+
+std::string chosen(const std::vector<Axis>& axes, const Case& built, std::string_view name) {
+  for (std::size_t axis = 0; axis < axes.size(); ++axis) {
+    if (axes[axis].name != name) continue;
+    return built[axis] < 0 ? "" : axes[axis].values[static_cast<std::size_t>(built[axis])];
+  }
+  throw std::logic_error(std::string(name));
+}
 
 std::vector<Case> pairwise_cases(const std::vector<Axis>& axes, const CaseRule& allowed, std::uint64_t seed) {
   return Builder(axes, allowed, seed).run();

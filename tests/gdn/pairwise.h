@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gdnjit::tests {
@@ -21,5 +22,8 @@ using CaseRule = std::function<bool(const Case&)>;
 
 // Deterministic for a seed. Every pair that the rule allows is covered; pairs it forbids are left out.
 std::vector<Case> pairwise_cases(const std::vector<Axis>& axes, const CaseRule& allowed, std::uint64_t seed);
+
+// The value chosen for an axis of that name, "" while it is open. Throws std::logic_error for an unknown name.
+std::string chosen(const std::vector<Axis>& axes, const Case& built, std::string_view name);
 
 }  // namespace gdnjit::tests

@@ -45,18 +45,7 @@ const std::vector<Axis>& axes() {
   return list;
 }
 
-std::size_t axis_index(std::string_view name) {
-  for (std::size_t index = 0; index < axes().size(); ++index) {
-    if (axes()[index].name == name) return index;
-  }
-  throw std::logic_error(std::string(name));
-}
-
-// The value chosen for an axis, "" while it is open.
-std::string chosen(const Case& built, std::string_view name) {
-  const std::size_t axis = axis_index(name);
-  return built[axis] < 0 ? "" : axes()[axis].values[static_cast<std::size_t>(built[axis])];
-}
+std::string chosen(const Case& built, std::string_view name) { return tests::chosen(axes(), built, name); }
 
 // ba of qkvz holds one a and one b per value head, of one dtype.
 bool allowed(const Case& built) {

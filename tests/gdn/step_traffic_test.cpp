@@ -55,6 +55,34 @@ TEST_CASE("the state is read once and written once, within 2 percent, for K=V=12
   }
 }
 
+TEST_CASE("T tokens read the state once and write it at most once, plus once for each state that is kept") {
+  const auto runtime = emulator_runtime("sm_90a");
+  struct Expected {
+    const char* text;
+    double written;  // states a sequence
+    double read = 1;
+  };
+  for (const Expected& expected :
+       {Expected{"T=2", 1}, Expected{"T=8", 1}, Expected{"T=16 state_layout=kv", 1}, Expected{"T=4 state=bf16", 1},
+        Expected{"T=4 update_state=false", 0}, Expected{"T=4 state_steps=dense", 5},
+        Expected{"T=4 state_steps=dense update_state=false", 4}, Expected{"T=4 num_accepted=dense", 1},
+        Expected{"T=4 write_output=false", 1}, Expected{"T=8 tree=true update_state=false", 0}}) {
+    CAPTURE(std::string(expected.text));
+    const FieldMap problem = step().complete(parse_fields(std::string("B=4 H=2 HV=4 ") + expected.text));
+    count(*runtime, problem);
+    double read = 0, written = 0;
+    for (const BufferTraffic& buffer : runtime->device().last_traffic()) {
+      if (buffer.name.find("state") == std::string::npos) continue;
+      read += static_cast<double>(buffer.sectors_read);
+      written += static_cast<double>(buffer.sectors_written);
+    }
+    const double bytes = std::string_view(expected.text).find("bf16") != std::string_view::npos ? 2 : 4;
+    const double sectors = 4 * 4 * 128 * 128 * bytes / 32;
+    CHECK(read / sectors == doctest::Approx(expected.read).epsilon(0.02));
+    CHECK(written / sectors == doctest::Approx(expected.written).epsilon(0.02));
+  }
+}
+
 TEST_CASE("what every warp reads beside its state stays small") {
   const auto runtime = emulator_runtime("sm_90a");
   for (const char* text : {"state=f32 state_layout=vk", "state=f32 state_layout=kv", "state=bf16 state_layout=vk"}) {

@@ -5,6 +5,9 @@
 #include <limits>
 #include <utility>
 
+#include "runtime/support/check.h"
+#include "tests/reference/numeric.h"
+
 namespace gdnjit::reference {
 namespace {
 
@@ -42,6 +45,37 @@ OutputError untouched_error(std::string tensor, std::int64_t changed) {
   OutputError error{.tensor = std::move(tensor)};
   if (changed > 0) error.rms_ratio = error.max_ratio = std::numeric_limits<double>::infinity();
   return error;
+}
+
+void compare_tensor(const HostTensor& before, const HostTensor& after, Expectation expected,
+                    std::vector<OutputError>& errors) {
+  std::sort(expected.regions.begin(), expected.regions.end(),
+            [](const auto& left, const auto& right) { return left.first < right.first; });
+  const DType dtype = before.spec.dtype;
+  const auto element = static_cast<std::size_t>(dtype_bytes(dtype));
+  std::int64_t changed = 0;
+  const auto require_untouched = [&](std::size_t from, std::size_t to) {
+    const auto begin = static_cast<std::ptrdiff_t>(from * element);
+    const auto end = static_cast<std::ptrdiff_t>(to * element);
+    changed +=
+        std::equal(before.bytes.begin() + begin, before.bytes.begin() + end, after.bytes.begin() + begin) ? 0 : 1;
+  };
+  ErrorMeter meter;
+  std::size_t next = 0;
+  for (const Expectation::Region& region : expected.regions) {
+    const auto first = static_cast<std::size_t>(region.first);
+    GDNJIT_CHECK(first >= next, "{}: regions overlap at element {}", before.spec.name, first);
+    require_untouched(next, first);
+    for (std::size_t i = 0; i < region.numbers.size(); ++i) {
+      const double value = load_element(dtype, after.bytes.data(), static_cast<std::int64_t>(first + i));
+      if (region.zeros) changed += value == 0 ? 0 : 1;
+      meter.add(value, region.numbers[i]);
+    }
+    next = first + region.numbers.size();
+  }
+  require_untouched(next, after.bytes.size() / element);
+  errors.push_back(meter.finish(before.spec.name, dtype, expected.tolerance));
+  if (changed > 0) errors.push_back(untouched_error(before.spec.name + " (untouched elements or padding)", changed));
 }
 
 }  // namespace gdnjit::reference

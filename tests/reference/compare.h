@@ -4,7 +4,9 @@
 #include <gdnjit/dtype.h>
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "tests/reference/workload.h"
 
@@ -29,5 +31,20 @@ class ErrorMeter {
 
 // The entry for elements that must keep their bits: `changed` of them did not.
 OutputError untouched_error(std::string tensor, std::int64_t changed);
+
+// What a call must leave in one tensor. Elements outside of all regions must keep their bits.
+struct Expectation {
+  struct Region {
+    std::int64_t first = 0;           // element
+    std::span<const double> numbers;  // judged together, against the tolerance
+    bool zeros = false;               // padding: judged exactly
+  };
+  double tolerance = 0;
+  std::vector<Region> regions;
+};
+
+// Appends one entry for the numbers, and one more if elements that must keep their bits (or be zeros) did not.
+void compare_tensor(const HostTensor& before, const HostTensor& after, Expectation expected,
+                    std::vector<OutputError>& errors);
 
 }  // namespace gdnjit::reference

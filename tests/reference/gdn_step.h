@@ -1,47 +1,37 @@
-// The Gated DeltaNet step in double precision, written from the formula (gdnjit/gdn_options.h), apart from the
-// kernels. It is meant to be read beside the formula, not to be fast.
+// gdn.step in double precision: T tokens a sequence, with everything that may happen to their states.
 #pragma once
 
 #include <gdnjit/gdn.h>
 
 #include <cstdint>
-#include <span>
 #include <vector>
+
+#include "tests/reference/gdn_layer.h"
 
 namespace gdnjit::reference {
 
-// The numbers of one call, dense and row-major in the logical shapes below, whatever layout they came from.
-struct StepInputs {
-  std::vector<double> q, k;     // [B,T,H,K]
-  std::vector<double> v;        // [B,T,HV,V]
-  std::vector<double> a;        // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; empty with Gate::none
-  std::vector<double> b;        // b or beta: [B,T,HV]; empty with Beta::none
-  std::vector<double> a_log;    // [HV], gates with parameters
-  std::vector<double> dt_bias;  // [HV], per channel [HV,K], gates with parameters
-  std::vector<double> state;    // [B or slots,HV,K,V] or [..,V,K] as StepProblem::state_layout says
-  std::vector<std::int64_t> read_slot, write_slot;  // [B], StateStore::pool
+// The numbers of one call. "Rows" are sequences, or slots of a pool; states are in the problem's layout.
+struct StepInputs : LayerInputs {
+  std::vector<double> state;                        // [rows,HV,..]
+  std::vector<std::int64_t> read_slot, write_slot;  // [B], StateStore::pool; no write_slot without update_state
+  std::vector<std::int64_t> num_accepted;           // [B]
+  std::vector<double> accepted_states;              // [B,accepted columns,HV,..], num_accepted = dense
+  std::vector<std::int64_t> accepted_slot;          // [B,accepted columns], num_accepted = pool
+  std::int64_t accepted_columns = 0;
+  std::vector<std::int64_t> parent;     // [B,T], tree
+  std::vector<std::int64_t> step_slot;  // [B,T], state_steps = pool
 };
 
 struct StepOutputs {
   std::vector<double> o;                // [B,T,HV,V]; the rows of padded sequences hold 0
-  std::vector<double> state;            // [B,HV,..] in the problem's layout: what each sequence stores
-  std::vector<std::int64_t> state_row;  // [B]: the row of the stored state, -1 for a padded sequence
+  std::vector<double> state;            // [B,HV,..]: the state after the last token of each sequence
+  std::vector<std::int64_t> state_row;  // [B]: the row that stores it, -1 for none
+  std::vector<double> steps;            // [B,T,HV,..], the state after each token, if the problem keeps them
+  std::vector<std::int64_t> step_row;   // [B,T]: the row of step_states (b * T + t) or the pool's slot, -1 for none
 };
 
 // Row `sequence` is padding: it has no state, and its output follows StepProblem::pad_policy.
 bool is_padded(const gdn::StepProblem& problem, const StepInputs& inputs, std::int64_t sequence);
-
-// q's factor after the norm.
-double scale_of(const gdn::StepProblem& problem);
-
-// x normalised as `norm` says.
-std::vector<double> normalized(std::span<const double> x, gdn::Norm norm, double eps);
-
-// exp(g) for each of the K key channels at one token of one value head; all equal unless the gate is per channel.
-std::vector<double> decay(const gdn::StepProblem& problem, const StepInputs& inputs, std::int64_t token, int head_v);
-
-// beta at one token (index sequence * T + t) of one value head.
-double write_strength(const gdn::StepProblem& problem, const StepInputs& inputs, std::int64_t token, int head_v);
 
 // The whole call.
 StepOutputs step(const gdn::StepProblem& problem, const StepInputs& inputs);

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "codegen/gdn/recurrent.h"
 #include "runtime/support/check.h"
 #include "tests/reference/numeric.h"
 
@@ -61,7 +62,7 @@ std::vector<double> numbers_of(const std::vector<HostTensor>& tensors, std::stri
   return load_all(tensor->spec.dtype, tensor->bytes);
 }
 
-std::vector<std::int64_t> slots_of(const std::vector<HostTensor>& tensors, std::string_view name) {
+std::vector<std::int64_t> indices_of(const std::vector<HostTensor>& tensors, std::string_view name) {
   const std::vector<double> numbers = numbers_of(tensors, name);
   return {numbers.begin(), numbers.end()};
 }
@@ -93,31 +94,58 @@ std::vector<double> gather(const HostTensor& tensor, const Place& place, std::in
   return numbers;
 }
 
-StepInputs unpack_inputs(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
-  const std::int64_t tokens = problem.batch * problem.tokens;
-  StepInputs inputs;
+LayerInputs unpack_layer(const StepProblem& layer, std::int64_t tokens, const std::vector<HostTensor>& tensors) {
+  LayerInputs inputs;
   if (const HostTensor* packed = find(tensors, "packed")) {
-    inputs.q = gather(*packed, place_of(problem, Part::q), tokens);
-    inputs.k = gather(*packed, place_of(problem, Part::k), tokens);
-    inputs.v = gather(*packed, place_of(problem, Part::v), tokens);
+    if (layer.write_output) inputs.q = gather(*packed, place_of(layer, Part::q), tokens);
+    inputs.k = gather(*packed, place_of(layer, Part::k), tokens);
+    inputs.v = gather(*packed, place_of(layer, Part::v), tokens);
   } else {
     inputs.q = numbers_of(tensors, "q");
     inputs.k = numbers_of(tensors, "k");
     inputs.v = numbers_of(tensors, "v");
   }
-  const HostTensor* ba = problem.input_layout == InputLayout::qkvz ? find(tensors, "a") : nullptr;
+  const HostTensor* ba = layer.input_layout == InputLayout::qkvz ? find(tensors, "a") : nullptr;
   if (ba != nullptr) {
-    if (problem.gate != Gate::none) inputs.a = gather(*ba, place_of(problem, Part::a), tokens);
-    if (problem.beta != Beta::none) inputs.b = gather(*ba, place_of(problem, Part::b), tokens);
+    if (layer.gate != Gate::none) inputs.a = gather(*ba, place_of(layer, Part::a), tokens);
+    if (layer.beta != Beta::none) inputs.b = gather(*ba, place_of(layer, Part::b), tokens);
   } else {
     inputs.a = numbers_of(tensors, "a");
     inputs.b = numbers_of(tensors, "b");
   }
   inputs.a_log = numbers_of(tensors, "a_log");
   inputs.dt_bias = numbers_of(tensors, "dt_bias");
+  return inputs;
+}
+
+StepInputs unpack_inputs(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
+  StepInputs inputs;
+  static_cast<LayerInputs&>(inputs) = unpack_layer(problem, problem.batch * problem.tokens, tensors);
   inputs.state = numbers_of(tensors, "state_in");
-  inputs.read_slot = slots_of(tensors, "read_slot");
-  inputs.write_slot = slots_of(tensors, "write_slot");
+  inputs.read_slot = indices_of(tensors, "read_slot");
+  inputs.write_slot = indices_of(tensors, "write_slot");
+  inputs.num_accepted = indices_of(tensors, "num_accepted");
+  inputs.accepted_states = numbers_of(tensors, "accepted_states");
+  inputs.accepted_slot = indices_of(tensors, "accepted_slot");
+  for (const char* name : {"accepted_states", "accepted_slot"}) {
+    if (const HostTensor* accepted = find(tensors, name)) inputs.accepted_columns = accepted->spec.shape[1];
+  }
+  inputs.parent = indices_of(tensors, "parent");
+  inputs.step_slot = indices_of(tensors, "step_slot");
+  return inputs;
+}
+
+RecurrentInputs unpack_inputs(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors) {
+  RecurrentInputs inputs;
+  const std::int64_t tokens = problem.batch * problem.tokens;
+  static_cast<LayerInputs&>(inputs) = unpack_layer(gdn::layer_of(problem), tokens, tensors);
+  inputs.start = indices_of(tensors, "cu_seqlens");
+  for (std::int64_t row = 0; !problem.ragged && row <= problem.batch; ++row) {
+    inputs.start.push_back(row * problem.tokens);
+  }
+  if (problem.initial_state != gdn::StatePlace::none) inputs.state = numbers_of(tensors, "state_in");
+  inputs.read_slot = indices_of(tensors, "read_slot");
+  inputs.write_slot = indices_of(tensors, "write_slot");
   return inputs;
 }
 

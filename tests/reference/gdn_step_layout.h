@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "tests/reference/gdn_recurrent.h"
 #include "tests/reference/gdn_step.h"
 #include "tests/reference/workload.h"
 
@@ -42,6 +43,8 @@ void scatter(HostTensor& tensor, const Place& place, const std::vector<double>& 
 std::vector<double> gather(const HostTensor& tensor, const Place& place, std::int64_t tokens);
 
 // The numbers of a call from its tensors (found by name).
+LayerInputs unpack_layer(const gdn::StepProblem& layer, std::int64_t tokens, const std::vector<HostTensor>& tensors);
 StepInputs unpack_inputs(const gdn::StepProblem& problem, const std::vector<HostTensor>& tensors);
+RecurrentInputs unpack_inputs(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors);
 
 }  // namespace gdnjit::reference

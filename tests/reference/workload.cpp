@@ -1,6 +1,7 @@
 #include "tests/reference/workload.h"
 
 #include "runtime/support/check.h"
+#include "tests/reference/gdn_recurrent_workload.h"
 #include "tests/reference/gdn_step_workload.h"
 
 namespace gdnjit::reference {
@@ -8,7 +9,9 @@ namespace gdnjit::reference {
 std::unique_ptr<Workload> make_workload(std::string_view operator_name, const FieldMap& problem, Inputs inputs,
                                         std::uint64_t seed) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(problem, inputs, seed);
-  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step", operator_name);
+  if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(problem, inputs, seed);
+  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent",
+       operator_name);
 }
 
 }  // namespace gdnjit::reference

@@ -127,6 +127,49 @@ static void test_run(gdnjit_runtime* runtime) {
   gdnjit_plan_destroy(plan);
 }
 
+/* Two tokens at once by gdn.recurrent and by gdn.step leave the bits of two steps. */
+static void test_tokens(gdnjit_runtime* runtime) {
+  static const char* const kNames[] = {"gdn.step", "gdn.recurrent"};
+  static const char* const kMore[] = {" T=2", " initial_state=dense"};
+  static float once_o[2 * HV * V], once_state[HV * V * K], start[HV * V * K];
+  gdnjit_plan* plan = NULL;
+  Call call;
+  int i, t, which;
+  for (i = 0; i < HV * V * K; ++i) start[i] = 0.01F * (float)(i % 13 - 6);
+  memcpy(state, start, sizeof(start));
+  CHECK(gdnjit_plan_create(runtime, "gdn.step", kProblem, &plan) == GDNJIT_OK);
+  if (plan == NULL) return;
+  for (t = 0; t < 2; ++t) {
+    fill_call(&call, plan, 1);
+    call.tensors[0].byte_offset = (uint64_t)(t * H * K) * sizeof(float);
+    call.tensors[1].byte_offset = call.tensors[0].byte_offset;
+    call.tensors[2].byte_offset += (uint64_t)(t * HV * V) * sizeof(float);
+    call.tensors[5].byte_offset = (uint64_t)(t * HV * V) * sizeof(float);
+    CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
+  }
+  gdnjit_plan_destroy(plan);
+  for (which = 0; which < 2; ++which) {
+    char problem[256];
+    snprintf(problem, sizeof(problem), "%s%s", kProblem, kMore[which]);
+    CHECK(gdnjit_plan_create(runtime, kNames[which], problem, &plan) == GDNJIT_OK);
+    if (plan == NULL) return;
+    memcpy(once_state, start, sizeof(start));
+    memset(once_o, 0, sizeof(once_o));
+    memset(&call, 0, sizeof(call));
+    call.count = gdnjit_plan_tensor_count(plan);
+    add(&call, plan, "q", q, 1, 2, H, K);
+    add(&call, plan, "k", k, 1, 2, H, K);
+    add(&call, plan, "v", v + 4, 1, 2, HV, V);
+    add(&call, plan, "state_in", once_state, 1, HV, V, K);
+    add(&call, plan, "state_out", once_state, 1, HV, V, K);
+    add(&call, plan, "o", once_o, 1, 2, HV, V);
+    CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
+    CHECK(memcmp(once_o, o, sizeof(once_o)) == 0);
+    CHECK(memcmp(once_state, state, sizeof(once_state)) == 0);
+    gdnjit_plan_destroy(plan);
+  }
+}
+
 static void test_bad_problems(gdnjit_runtime* runtime) {
   gdnjit_plan* plan = (gdnjit_plan*)&failures; /* overwritten by every failure */
   const char* const names[] = {"H", NULL};
@@ -189,6 +232,7 @@ int main(void) {
   CHECK(strcmp(gdnjit_runtime_device_name(runtime), "emulator of sm_80") == 0);
   CHECK(gdnjit_runtime_device(runtime).device_type == kDLCPU);
   test_run(runtime);
+  test_tokens(runtime);
   test_bad_problems(runtime);
   test_memory(runtime);
   gdnjit_runtime_destroy(runtime);

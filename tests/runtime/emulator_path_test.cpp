@@ -210,3 +210,59 @@ TEST_CASE("a template with an error is named with file and line, twice the same,
   Runtime sound(emulator_options(cache.path()));
   CHECK(judge(*plan_of(sound, small_problem()), small_problem()) == "");
 }
+
+TEST_CASE("from C++: drafted tokens, a step each, and a prompt leave the same state") {
+  if (!has_nvrtc()) return;
+  Runtime runtime(emulator_options({}));
+  constexpr std::int64_t B = 2, T = 3, H = 1, HV = 2, K = 32, V = 16;
+  std::array<float, B * T * H * K> q{}, k{};
+  std::array<float, B * T * HV * V> v{}, o_verify{}, o_steps{}, o_prompt{};
+  std::array<float, B * HV * V * K> verified{}, stepped{}, prompted{};
+  for (std::size_t i = 0; i < q.size(); ++i) {
+    q[i] = 0.1F * static_cast<float>(i % 7) - 0.3F;
+    k[i] = 0.05F * static_cast<float>(i % 11) - 0.2F;
+  }
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = 0.2F * static_cast<float>(i % 5) - 0.4F;
+  const auto view = [](auto& numbers, std::initializer_list<std::int64_t> shape) {
+    return TensorView::dense(numbers.data(), DType::f32, shape);
+  };
+  const auto at_token = [](TensorView tensor, std::int64_t t) {
+    tensor.data = static_cast<float*>(tensor.data) + t * tensor.strides[1];
+    tensor.shape[1] = 1;
+    return tensor;
+  };
+
+  StepProblem problem{.batch = B, .tokens = T, .heads_k = H, .heads_v = HV, .head_dim_k = K, .head_dim_v = V};
+  problem.io_dtype = problem.output_dtype = DType::f32;
+  problem.gate = gdn::Gate::none;
+  problem.beta = gdn::Beta::none;
+  gdn::StepArgs args{.q = view(q, {B, T, H, K}), .k = view(k, {B, T, H, K}), .v = view(v, {B, T, HV, V})};
+  args.state_in = view(verified, {B, HV, V, K});
+  args.o = view(o_verify, {B, T, HV, V});
+  gdn::step(runtime, problem, args);
+
+  problem.tokens = 1;
+  for (std::int64_t t = 0; t < T; ++t) {
+    gdn::StepArgs one{.q = at_token(args.q, t), .k = at_token(args.k, t), .v = at_token(args.v, t)};
+    one.state_in = view(stepped, {B, HV, V, K});
+    one.o = at_token(view(o_steps, {B, T, HV, V}), t);
+    gdn::step(runtime, problem, one);
+  }
+
+  gdn::RecurrentProblem prompt{.batch = B, .heads_k = H, .heads_v = HV, .head_dim_k = K, .head_dim_v = V};
+  prompt.io_dtype = prompt.output_dtype = DType::f32;
+  prompt.gate = gdn::Gate::none;
+  prompt.beta = gdn::Beta::none;
+  gdn::RecurrentArgs whole{.q = args.q, .k = args.k, .v = args.v};
+  whole.state_out = view(prompted, {B, HV, V, K});
+  whole.o = view(o_prompt, {B, T, HV, V});
+  const gdn::RecurrentPlan plan = gdn::plan(runtime, prompt);
+  plan.run(whole);
+  CHECK(plan.info().operator_name == "gdn.recurrent");
+
+  CHECK(stepped != std::array<float, B * HV * V * K>{});
+  CHECK(verified == stepped);
+  CHECK(prompted == stepped);
+  CHECK(o_verify == o_steps);
+  CHECK(o_prompt == o_steps);
+}

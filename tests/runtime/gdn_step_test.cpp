@@ -179,6 +179,44 @@ TEST_CASE("an empty plan says how to make one") {
   CHECK_THROWS_AS(plan.info(), Error);
 }
 
+TEST_CASE("a recurrent plan serves every B and T, and is found again by its problem") {
+  Desk desk;
+  const gdn::RecurrentProblem problem{.heads_k = 2, .heads_v = 4, .head_dim_k = 64, .head_dim_v = 32};
+  const gdn::RecurrentPlan plan = gdn::plan(desk.runtime, problem);
+  CHECK(&gdn::plan(desk.runtime, problem).info() == &plan.info());
+  gdn::RecurrentProblem longer = problem;
+  longer.tokens = 500;
+  CHECK(gdn::plan(desk.runtime, longer).info().key == plan.info().key);
+
+  Tensors tensors;
+  const StepArgs& step = tensors.args;
+  gdn::RecurrentArgs args{.q = step.q, .k = step.k, .v = step.v, .a = step.a, .b = step.b};
+  args.a_log = step.a_log;
+  args.dt_bias = step.dt_bias;
+  args.state_out = step.state_in;
+  args.o = step.o;
+  plan.run(args);
+  CHECK(desk.device->launches == 1);
+  args.o.shape[0] = 0;
+  plan.run(args);
+  CHECK(desk.device->launches == 1);
+  args.o.shape[0] = kBatch + 1;
+  CHECK_THROWS_WITH_AS(plan.run(args), "q: dimension 0 is 2, must be 3", Error);
+  CHECK_THROWS_WITH_AS(gdn::RecurrentPlan().run({}), "RecurrentPlan: it is empty; make it with gdnjit::gdn::plan()",
+                       Error);
+}
+
+TEST_CASE("a programmatic problem asks the device for a programmatic launch") {
+  for (const bool programmatic : {false, true}) {
+    Desk desk;
+    Tensors tensors;
+    StepProblem problem = kProblem;
+    problem.programmatic = programmatic;
+    gdn::step(desk.runtime, problem, tensors.args);
+    CHECK(desk.device->geometry.programmatic == programmatic);
+  }
+}
+
 TEST_CASE("step() never tunes while its stream is captured") {
   Options options;
   options.policy = Policy::tune_on_miss;

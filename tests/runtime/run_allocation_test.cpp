@@ -46,6 +46,17 @@ TEST_CASE("a warm plan() and run() allocate nothing") {
   counting = false;
   CHECK(allocations == 0);
   CHECK(log->launches == 101);
+  constexpr gdn::RecurrentProblem kPrompt{.heads_k = 1, .heads_v = 1, .head_dim_k = 16, .head_dim_v = 16};
+  gdn::RecurrentArgs prompt{.q = args.q, .k = args.k, .v = args.v, .a = args.a, .b = args.b};
+  prompt.a_log = prompt.dt_bias = args.a_log;
+  prompt.state_out = args.state_in;
+  prompt.o = args.o;
+  gdn::recurrent(runtime, kPrompt, prompt);
+  counting = true;
+  for (int round = 0; round < 100; ++round) gdn::recurrent(runtime, kPrompt, prompt);
+  counting = false;
+  CHECK(allocations == 0);
+
   counting = true;
   ::operator delete(::operator new(1));
   counting = false;

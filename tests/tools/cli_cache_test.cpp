@@ -9,7 +9,7 @@
 namespace gdnjit::tool {
 namespace {
 
-const Words kSmall{"--problem", "H=2 HV=4 K=64 V=64"};
+const Words kSmall{"--problem", "gdn.step H=2 HV=4 K=64 V=64"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());

@@ -12,7 +12,7 @@ namespace gdnjit::tool {
 namespace {
 
 const Words kTune{"tune", "--model", "qwen3-next-80b", "--tp", "4", "--op", "gdn.step", "--batch", "1"};
-const Words kProblem{"--model", "qwen3-next-80b", "--tp", "4"};
+const Words kProblem{"--model", "qwen3-next-80b", "--tp", "4", "--op", "gdn.step"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
@@ -80,6 +80,21 @@ TEST_CASE("tuning prints a table and a sentence, and a second run finds everythi
   CHECK(forced["outcomes"][0]["best"]["tiles"] == outcome["best"]["tiles"]);
   const auto shard = tool(with(kTune, {"--json", "--shard", "1/2"})).json();
   CHECK(shard["outcomes"].empty());
+}
+
+TEST_CASE("both operators verify several tokens of a model, and the options of one by its name") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Ran both = tool({"verify", "--model", "qwen3-next-80b", "--tp", "8", "--set", "T=4", "--inputs", "typical"});
+  INFO(both.out << both.error);
+  CHECK(both.exit_code == 0);
+  CHECK(contains(both.out, "2 of 2 checks of 2 problems passed"));
+  const Ran tree = tool({"verify", "--op", "gdn.step", "--problem", "H=1 HV=2 K=64 V=32 T=6 tree=true", "--set",
+                         "state_steps=none,dense"});
+  INFO(tree.out << tree.error);
+  CHECK(contains(tree.out, "4 of 4 checks of 2 problems passed"));
+  const auto report = tool({"explain", "--op", "gdn.recurrent", "--problem", "H=1 HV=2 ragged=true", "--json"}).json();
+  CHECK(report["problems"][0]["binary"]["spill_store_bytes"] == 0);
 }
 
 TEST_CASE("verify passes, and its JSON has every tensor of every check") {

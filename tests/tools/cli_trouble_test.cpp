@@ -10,7 +10,7 @@
 namespace gdnjit::tool {
 namespace {
 
-const Words kSmall{"--problem", "H=2 HV=4 K=64 V=64"};
+const Words kSmall{"--problem", "gdn.step H=2 HV=4 K=64 V=64"};
 
 Words with(Words words, const Words& more) {
   words.insert(words.end(), more.begin(), more.end());
@@ -51,7 +51,7 @@ TEST_CASE("errors are one line with a suggestion on standard error, and an objec
       {{"tune", "--model", "qwen3-nxt-80b"}, "unknown model 'qwen3-nxt-80b' (did you mean 'qwen3-next-80b'?)"},
       {{"tune"}, "no problem given"},
       {{"verify", "--model", "qwen3-next-80b", "--tp", "3"}, "H=16 must be divisible by tp; splits in use: 1, 2, 4, 8"},
-      {{"verify", "--problem", "H=16 HV=20"}, "HV=20"},
+      {{"verify", "--problem", "gdn.step H=16 HV=20"}, "HV=20"},
       {{"verify", "--op", "gdn.step", "--set", "stat=f32"}, "unknown field 'stat' (did you mean 'state'?)"},
       {{"verify", "--op", "gdn.step", "--set", "state=f31"}, "state=f31: unknown value (did you mean 'f32'?)"},
       {{"verify", "--op", "gdn.step", "--set", "state"}, "expected name=value"},

@@ -1,5 +1,6 @@
-// The decode step on a GPU against its floor, B = 1..1024: the table of docs/performance.md. Run `gdn-tune tune` on the
-// same batches first; without records the default tiles are timed.
+// The decode step on a GPU against its floor, B = 1..1024: the table of docs/performance.md; verification of T tokens
+// and gdn.recurrent beside it. Run `gdn-tune tune` on the same problems first; without records the default tiles are
+// timed.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -34,10 +35,9 @@ double median(std::vector<double> samples) {
 }
 
 // Launches in a graph replay, states rotated past the L2.
-void decode_step(benchmark::State& state) {
+void time_problem(benchmark::State& state, const Operator& op, const FieldMap& fields) {
   Runtime& runtime = machine_runtime();
-  const Operator& op = find_operator("gdn.step");
-  const FieldMap problem = op.complete(to_fields(qwen3_next_step(state.range(0))));
+  const FieldMap problem = op.complete(fields);
   const auto plan = make_plan(runtime.impl(), op, problem);
   const auto workload = reference::make_workload(op.name(), problem, reference::Inputs::typical, 1);
   double time_us = 0;
@@ -54,6 +54,22 @@ void decode_step(benchmark::State& state) {
   state.SetLabel(plan->info().tiles + " (" + std::string(tiles_from_text(plan->info().tiles_from)) + ")");
 }
 
+void decode_step(benchmark::State& state) {
+  time_problem(state, find_operator("gdn.step"), to_fields(qwen3_next_step(state.range(0))));
+}
+
+// Arguments B and T.
+void verify_step(benchmark::State& state) {
+  gdn::StepProblem problem = qwen3_next_step(state.range(0));
+  problem.tokens = static_cast<int>(state.range(1));
+  time_problem(state, find_operator("gdn.step"), to_fields(problem));
+}
+
+void recurrent(benchmark::State& state) {
+  const gdn::RecurrentProblem problem{.batch = state.range(0), .tokens = state.range(1)};
+  time_problem(state, find_operator("gdn.recurrent"), to_fields(problem));
+}
+
 }  // namespace
 
 void register_decode_benchmarks() {
@@ -65,6 +81,16 @@ void register_decode_benchmarks() {
   benchmark::RegisterBenchmark("decode_step", decode_step)
       ->RangeMultiplier(2)
       ->Range(1, 1024)
+      ->Iterations(1)
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("verify_step", verify_step)
+      ->ArgsProduct({{1, 8, 64, 256}, {2, 3, 4, 8, 16}})
+      ->Iterations(1)
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("recurrent", recurrent)
+      ->ArgsProduct({{1, 64}, {16, 64, 256}})
       ->Iterations(1)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);

@@ -20,12 +20,12 @@ constexpr std::array kTable{
     CommandEntry{"verify", CommandGroup::kernels, "Run kernels against the double-precision reference",
                  "gdn-tune verify --model qwen3-next-80b\n"
                  "gdn-tune verify --all-models --tp all --set state=f32,bf16 --set state_layout=kv,vk\n"
-                 "gdn-tune verify --problem \"H=4 HV=12 K=60 V=100 norm=max_eps\" --all-tiles",
+                 "gdn-tune verify --problem \"gdn.step H=4 HV=12 K=60 V=100 norm=max_eps\" --all-tiles",
                  make_verify_command},
     CommandEntry{"explain", CommandGroup::kernels,
                  "Show what a problem becomes: signature, key, tiles and why, counters",
                  "gdn-tune explain --model qwen3-next-80b --tp 4 --batch 8\n"
-                 "gdn-tune explain --problem \"H=16 HV=32 state=bf16\" --source > kernel.cu\n"
+                 "gdn-tune explain --problem \"gdn.step H=16 HV=32 state=bf16\" --source > kernel.cu\n"
                  "gdn-tune explain --model qwen3.5-27b --arch sm_120 --json",
                  make_explain_command},
     CommandEntry{"inspect", CommandGroup::kernels,

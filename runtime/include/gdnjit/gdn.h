@@ -11,15 +11,16 @@
 
 namespace gdnjit::gdn {
 
-// The largest T that `step` bakes into a kernel.
-inline constexpr int kMaxStepTokens = 16;
-
-// A decode step (T = 1). Everything here is known when a model is loaded; pointers and strides come with the call.
+// T = 1 is a decode step; T = 2..kMaxStepTokens verifies drafted tokens in one call, one state read and at most one
+// write. Everything here is known when a model is loaded; pointers and strides come with the call.
 // Shapes: q, k [B,T,H,K]; v, o [B,T,HV,V]; a, b [B,T,HV]; state [B or slots, HV, K, V] (kv) or [.., V, K] (vk).
+//
+// With an fp32 state the bits of T tokens in one call are those of T calls of one token, as long as both kernels sum
+// over K in the same order: default tiles of problems that differ in T alone do; sum_lanes makes tuned ones do it too.
 struct StepProblem {
   std::int64_t batch = 1;            // B. Selects the tuned tiles; a plan serves every B unless exact_batch is set
   bool exact_batch = false;          // bake B into the kernel
-  int tokens = 1;                    // T
+  int tokens = 1;                    // T, 1..kMaxStepTokens
   int heads_k = 16;                  // H, query and key heads
   int heads_v = 32;                  // HV, a multiple of H
   int head_dim_k = 128;              // K
@@ -31,7 +32,7 @@ struct StepProblem {
   DType beta_dtype = DType::bf16;    // b or beta
   DType a_log_dtype = DType::f32;    // A_log
   DType dt_bias_dtype = DType::f32;  // dt_bias
-  DType slot_dtype = DType::i32;     // read_slot, write_slot: i32 or i64
+  DType slot_dtype = DType::i32;     // of every slot array: i32 or i64
   float scale = 0.0F;                // factor on q after the norm; 0 means K^-0.5
   Norm norm = Norm::sumsq_eps;
   float norm_eps = 1e-6F;
@@ -44,7 +45,19 @@ struct StepProblem {
   PadSentinel pad_sentinel = PadSentinel::negative;  // of StateStore::pool
   PadPolicy pad_policy = PadPolicy::zero;            // of StateStore::pool
   InputLayout input_layout = InputLayout::separate;
-  int state_alignment = 16;  // bytes that divide the state's address and its slot and head strides
+  // Where the state after each token is kept: dense in step_states [B,T,HV,..], or in the pool's rows step_slot[B,T].
+  StatePlace state_steps = StatePlace::none;
+  // Not none: the initial state is the one after num_accepted[B] tokens of an earlier call, kept densely in
+  // accepted_states or in the pool's rows accepted_slot; that of state_in if num_accepted is 0.
+  StatePlace num_accepted = StatePlace::none;
+  bool tree = false;          // token t continues from the state after token parent[B,T], not from that after t - 1
+  bool update_state = true;   // false: frozen verify, no final state is written
+  bool write_output = true;   // false: state rebuild, there is no o and no q
+  bool programmatic = false;  // programmatic dependent launch, sm_90 and later; see StepArgs
+  // Lanes that share a column's sum over K: 1, 2, 4, .., 32, or 0 for what the tiles choose. It fixes the order of
+  // summation, and with it the bits of the results, over B, T, tiles, devices and gdn.recurrent.
+  int sum_lanes = 0;
+  int state_alignment = 16;  // bytes that divide the states' addresses and their row, token and head strides
   int io_alignment = 16;     // bytes that divide q's and k's addresses and strides
 
   friend bool operator==(const StepProblem&, const StepProblem&) = default;
@@ -82,6 +95,13 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("pad_sentinel", problem.pad_sentinel);
   visit("pad_policy", problem.pad_policy);
   visit("input_layout", problem.input_layout);
+  visit("state_steps", problem.state_steps);
+  visit("num_accepted", problem.num_accepted);
+  visit("tree", problem.tree);
+  visit("update_state", problem.update_state);
+  visit("write_output", problem.write_output);
+  visit("programmatic", problem.programmatic);
+  visit("sum_lanes", problem.sum_lanes);
   visit("state_alignment", problem.state_alignment);
   visit("io_alignment", problem.io_alignment);
 }
@@ -89,20 +109,124 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
 // The tensors of one call, in the order of the operator's tensor list. Leave out what the problem does not use:
 // q, k, v with InputLayout::separate; mixed_qkv [B,T,2 H K + HV V] or qkvz [B,T,H (2K + 2rV)] in `packed`
 // (then a and b are separate tensors for mixed_qkv, and ba [B,T,H 2r] goes into `a` for qkvz).
+//
+// With `programmatic` the kernel may start while the one before it in the stream still runs; it waits for that one
+// before it reads q, k, v, a and b and before it writes anything. States, slots, num_accepted, A_log and dt_bias are
+// read before: the kernel just before in the stream must not write them. Earlier ones may.
 struct StepArgs {
-  TensorView q{}, k{}, v{};
+  TensorView q{}, k{}, v{};  // no q with write_output = false
   TensorView packed{};
   TensorView a{};          // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
   TensorView b{};          // b or beta: [B,T,HV]
   TensorView a_log{};      // [HV]
   TensorView dt_bias{};    // [HV], per channel [HV,K]
   TensorView state_in{};   // [B or slots, HV, K, V] or [.., V, K]; slot and head strides are free
-  TensorView state_out{};  // may be the same memory as state_in
-  // [B], StateStore::pool; equal or different. A row whose read_slot is the pad sentinel is padded; one whose
-  // write_slot alone is computes its output and stores no state. No row may write a slot that another row of the call
-  // reads.
+  TensorView state_out{};  // dense, update_state: may be the same memory as state_in
+  // [B], StateStore::pool; equal or different; no write_slot without update_state. A row whose read_slot is the pad
+  // sentinel is padded; one whose write_slot alone is computes its output and stores no final state. No row may write a
+  // slot that another row of the call reads.
   TensorView read_slot{}, write_slot{};
-  TensorView o{};  // [B,T,HV,V]
+  TensorView num_accepted{};     // [B] i32, 0 .. the columns of the next two
+  TensorView accepted_states{};  // StatePlace::dense: [B, any, HV, ..]; may be the memory of step_states
+  TensorView accepted_slot{};    // StatePlace::pool: [B, any]; may be step_slot. A sentinel makes the row padded
+  TensorView parent{};           // [B,T] i32, tree: parent[t] < t; negative for the initial state
+  TensorView step_states{};      // StatePlace::dense: [B,T,HV, ..]
+  TensorView step_slot{};        // StatePlace::pool: [B,T], no slot twice; the state of a sentinel is not stored
+  TensorView o{};                // [B,T,HV,V]
+};
+
+// The same layer over any number of tokens, known at run time: short prompts, ragged extends, and the exact path at any
+// T. A plan serves every B and every T.
+// Shapes as for StepProblem; with `ragged` the sequences lie one after another in tensors of B = 1, and cu_seqlens says
+// where. Tokens' bits are those of gdn.step with the same sum_lanes (and by default those of its default tiles).
+struct RecurrentProblem {
+  std::int64_t batch = 1;    // sequences for which tiles are chosen
+  std::int64_t tokens = 64;  // T for which tiles are chosen; of a ragged batch the average
+  bool ragged = false;       // cu_seqlens: sequences of different lengths, also of none
+  int heads_k = 16;
+  int heads_v = 32;
+  int head_dim_k = 128;
+  int head_dim_v = 128;
+  DType io_dtype = DType::bf16;
+  DType state_dtype = DType::f32;
+  DType output_dtype = DType::bf16;
+  DType gate_dtype = DType::bf16;
+  DType beta_dtype = DType::bf16;
+  DType a_log_dtype = DType::f32;
+  DType dt_bias_dtype = DType::f32;
+  DType slot_dtype = DType::i32;
+  float scale = 0.0F;
+  Norm norm = Norm::sumsq_eps;
+  float norm_eps = 1e-6F;
+  Gate gate = Gate::raw;
+  float gate_lower_bound = -5.0F;
+  Beta beta = Beta::sigmoid;
+  HeadMap head_map = HeadMap::grouped;
+  StateLayout state_layout = StateLayout::vk;
+  StatePlace initial_state = StatePlace::none;  // none: zeros
+  StatePlace final_state = StatePlace::dense;   // none: the state is dropped
+  PadSentinel pad_sentinel = PadSentinel::negative;
+  PadPolicy pad_policy = PadPolicy::zero;
+  InputLayout input_layout = InputLayout::separate;
+  bool write_output = true;
+  bool programmatic = false;
+  int sum_lanes = 0;
+  int state_alignment = 16;
+  int io_alignment = 16;
+
+  friend bool operator==(const RecurrentProblem&, const RecurrentProblem&) = default;
+};
+
+template <typename Self, typename Visitor>
+requires std::same_as<std::remove_const_t<Self>, RecurrentProblem>
+constexpr void visit_fields(Self& problem, Visitor&& visit) {
+  visit("B", problem.batch);
+  visit("T", problem.tokens);
+  visit("ragged", problem.ragged);
+  visit("H", problem.heads_k);
+  visit("HV", problem.heads_v);
+  visit("K", problem.head_dim_k);
+  visit("V", problem.head_dim_v);
+  visit("io", problem.io_dtype);
+  visit("state", problem.state_dtype);
+  visit("output", problem.output_dtype);
+  visit("gate_dtype", problem.gate_dtype);
+  visit("beta_dtype", problem.beta_dtype);
+  visit("a_log_dtype", problem.a_log_dtype);
+  visit("dt_bias_dtype", problem.dt_bias_dtype);
+  visit("slot_dtype", problem.slot_dtype);
+  visit("scale", problem.scale);
+  visit("norm", problem.norm);
+  visit("norm_eps", problem.norm_eps);
+  visit("gate", problem.gate);
+  visit("gate_lower_bound", problem.gate_lower_bound);
+  visit("beta", problem.beta);
+  visit("head_map", problem.head_map);
+  visit("state_layout", problem.state_layout);
+  visit("initial_state", problem.initial_state);
+  visit("final_state", problem.final_state);
+  visit("pad_sentinel", problem.pad_sentinel);
+  visit("pad_policy", problem.pad_policy);
+  visit("input_layout", problem.input_layout);
+  visit("write_output", problem.write_output);
+  visit("programmatic", problem.programmatic);
+  visit("sum_lanes", problem.sum_lanes);
+  visit("state_alignment", problem.state_alignment);
+  visit("io_alignment", problem.io_alignment);
+}
+
+// The tensors of one call; what is not said here is as in StepArgs.
+struct RecurrentArgs {
+  TensorView q{}, k{}, v{};  // [B,T,..]; ragged: [1, all tokens, ..]
+  TensorView packed{};
+  TensorView a{}, b{};
+  TensorView a_log{}, dt_bias{};
+  TensorView cu_seqlens{};  // [B + 1] i32 on the device, ragged: first token of each sequence, then the end
+  TensorView state_in{};    // initial_state: dense, or the pool
+  TensorView state_out{};   // final_state: dense (may be state_in's memory) or the pool; none if both are in the pool
+  TensorView read_slot{};   // [B], initial_state = pool; the pad sentinel marks a padded row
+  TensorView write_slot{};  // [B], final_state = pool; the pad sentinel: the final state is dropped
+  TensorView o{};
 };
 
 }  // namespace gdnjit::gdn

@@ -16,6 +16,9 @@
 
 namespace gdnjit::gdn {
 
+// The largest T that gdn.step bakes into a kernel.
+inline constexpr int kMaxStepTokens = 16;
+
 // Which key head serves value head hv, with r = HV / H.
 enum class HeadMap : unsigned char {
   grouped,  // h = hv / r
@@ -66,6 +69,13 @@ enum class InputLayout : unsigned char {
 enum class StateStore : unsigned char {
   dense,  // [B,HV,..]: sequence i owns row i
   pool,   // [slots,HV,..]: read_slot[B] and write_slot[B] name the rows
+};
+
+// Where the states of one kind lie: a kind that a problem need not have at all.
+enum class StatePlace : unsigned char {
+  none,
+  dense,  // rows of a tensor of their own, by sequence (and token)
+  pool,   // rows of the pool, named by slots
 };
 
 // Which slot values mark a padded row of the batch.

@@ -77,7 +77,7 @@ class Runtime {
 
 namespace gdn {
 
-// A decode step ready to run. Cheap to copy; keeps its kernel loaded.
+// A step ready to run. Cheap to copy; keeps its kernel loaded.
 class StepPlan {
  public:
   struct Prepared;  // runtime/gdn_step.h
@@ -106,6 +106,27 @@ StepPlan plan(Runtime& runtime, const StepProblem& problem);
 // plan(...).run(...). While `stream` is captured nothing is tuned, whatever the policy; plan before the capture all the
 // same, because loading a kernel is not legal in every capture mode.
 void step(Runtime& runtime, const StepProblem& problem, const StepArgs& args, void* stream = nullptr);
+
+// The same for any number of tokens. B and T are taken from the tensors; B = 0 is a no-op, and with T = 0 (or a
+// sequence without tokens) the final state is the initial one. An empty state_out means in place where both states are
+// dense.
+class RecurrentPlan {
+ public:
+  struct Prepared;  // runtime/gdn_recurrent.h
+
+  RecurrentPlan() = default;
+  explicit RecurrentPlan(std::shared_ptr<const Prepared> prepared) : prepared_(std::move(prepared)) {}
+  explicit operator bool() const { return prepared_ != nullptr; }
+
+  void run(const RecurrentArgs& args, void* stream = nullptr) const;
+  const PlanInfo& info() const;
+
+ private:
+  std::shared_ptr<const Prepared> prepared_;
+};
+
+RecurrentPlan plan(Runtime& runtime, const RecurrentProblem& problem);
+void recurrent(Runtime& runtime, const RecurrentProblem& problem, const RecurrentArgs& args, void* stream = nullptr);
 
 }  // namespace gdn
 

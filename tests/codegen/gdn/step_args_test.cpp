@@ -76,13 +76,13 @@ TEST_CASE("bad problems are refused by name, value and rule") {
 TEST_CASE("valid arguments become parameters with their strides") {
   StepParams params{};
   CHECK(pack(small_problem(), valid_args(3), params) == 3);
-  CHECK(params.q_batch == 32);
-  CHECK(params.q_head == 16);
+  CHECK(params.q_strides.batch == 32);
+  CHECK(params.q_strides.key_head == 16);
   CHECK(params.v_strides.batch == 32);
   CHECK(params.v_strides.key_head == 16);
   CHECK(params.v_strides.group == 8);
-  CHECK(params.state_in_row == 4 * 8 * 16);
-  CHECK(params.o_head == 8);
+  CHECK(params.state_in_strides.row == 4 * 8 * 16);
+  CHECK(params.o_strides.key_head == 8);
 }
 
 TEST_CASE("packed layouts become pointers and strides of one row") {
@@ -99,7 +99,7 @@ TEST_CASE("packed layouts become pointers and strides of one row") {
   args.packed = TensorView::dense(memory, DType::bf16, {2, 1, 2 * (2 * 16 + 2 * 2 * 8)});
   args.a = TensorView::dense(memory, DType::bf16, {2, 1, 2, 4});
   pack(problem, args, params);
-  CHECK(params.q_head == 2 * 16 + 2 * 2 * 8);
+  CHECK(params.q_strides.key_head == 2 * 16 + 2 * 2 * 8);
   CHECK(params.v_strides.key_head == 2 * 16 + 2 * 2 * 8);
   CHECK(params.v_strides.group == 8);
   CHECK(static_cast<const std::byte*>(params.gate) - static_cast<const std::byte*>(params.beta) == 2 * 2);
@@ -160,4 +160,90 @@ TEST_CASE("a plan for exactly B refuses another B") {
   problem.batch = 3;
   StepParams params{};
   CHECK(contains(message([&] { pack(problem, valid_args(2), params); }), "o: B=2, the plan was made for exactly B=3"));
+}
+
+TEST_CASE("tensors of several tokens, their states and slots become parameters") {
+  StepProblem problem = small_problem();
+  problem.tokens = 3;
+  problem.state_store = StateStore::pool;
+  problem.state_steps = StatePlace::pool;
+  problem.num_accepted = StatePlace::pool;
+  problem.tree = true;
+  StepArgs args;
+  args.q = args.k = TensorView::dense(memory, DType::bf16, {2, 3, 2, 16});
+  args.v = args.o = TensorView::dense(memory, DType::bf16, {2, 3, 4, 8});
+  args.a = args.b = TensorView::dense(memory, DType::bf16, {2, 3, 4});
+  args.a_log = args.dt_bias = TensorView::dense(memory, DType::f32, {4});
+  args.state_in = TensorView::dense(memory, DType::f32, {1, 4, 8, 16});
+  args.read_slot = args.write_slot = args.num_accepted = TensorView::dense(memory, DType::i32, {2});
+  args.accepted_slot = TensorView::dense(memory, DType::i32, {2, 5});
+  args.step_slot = args.parent = TensorView::dense(memory, DType::i32, {2, 3});
+  StepParams params{};
+  CHECK(pack(problem, args, params) == 2);
+  CHECK(params.q_strides.token == 32);
+  CHECK(params.v_strides.token == 32);
+  CHECK(params.o_strides.token == 32);
+  CHECK(params.gate_strides.token == 4);
+  CHECK(params.accepted_slot.row == 5);
+  CHECK(params.step_slot.row == 3);
+  CHECK(params.parent.token == 1);
+  CHECK(params.step_states == args.state_in.data);
+
+  const auto refused = [&](const std::function<void(StepArgs&)>& spoil) {
+    StepArgs spoiled = args;
+    spoil(spoiled);
+    return message([&] { pack(problem, spoiled, params); });
+  };
+  CHECK(refused([](StepArgs& a) { a.q.shape[1] = 2; }) == "q: dimension 1 is 2, must be 3");
+  CHECK(refused([](StepArgs& a) { a.parent.dtype = DType::i64; }) == "parent: has dtype i64, the problem says i32");
+  CHECK(refused([](StepArgs& a) { a.step_slot.shape[1] = 4; }) == "step_slot: dimension 1 is 4, must be 3");
+  CHECK(refused([](StepArgs& a) { a.accepted_slot.shape[1] = 0; }) ==
+        "accepted_slot: dimension 1 is 0, must be at least 1");
+  CHECK(refused([](StepArgs& a) { a.num_accepted = {}; }) == "num_accepted: is null; the problem needs it");
+  CHECK(contains(refused([](StepArgs& a) { a.k.strides[1] = 33; }), "k: stride 33 of dimension 1"));
+
+  problem.state_steps = StatePlace::dense;
+  problem.num_accepted = StatePlace::dense;
+  args.step_states = TensorView::dense(memory, DType::f32, {2, 3, 4, 8, 16});
+  args.accepted_states = TensorView::dense(memory, DType::f32, {2, 7, 4, 8, 16});
+  CHECK(pack(problem, args, params) == 2);
+  CHECK(params.step_strides.token == 4 * 8 * 16);
+  CHECK(params.accepted_strides.row == 7 * 4 * 8 * 16);
+  CHECK(
+      refused([](StepArgs& a) { a.step_states.strides[3] = 17; }).starts_with("step_states: stride 17 of dimension 3"));
+}
+
+TEST_CASE("without an output neither q nor o is a tensor of the call, and B comes from k") {
+  StepProblem problem = small_problem();
+  problem.write_output = false;
+  problem.exact_batch = true;
+  problem.batch = 3;
+  StepArgs args = valid_args(2);
+  args.q = args.o = {};
+  for (const TensorSpec& spec : step_tensors(problem)) CHECK((spec.name != "q" && spec.name != "o"));
+  StepParams params{};
+  CHECK(message([&] { pack(problem, args, params); }) == "k: B=2, the plan was made for exactly B=3");
+  problem.batch = 2;
+  CHECK(pack(problem, args, params) == 2);
+  CHECK(params.q == nullptr);
+}
+
+TEST_CASE("gathered arguments match the list of tensors, whatever the problem uses") {
+  for (const StatePlace steps : {StatePlace::none, StatePlace::dense, StatePlace::pool}) {
+    for (const StatePlace accepted : {StatePlace::none, StatePlace::dense, StatePlace::pool}) {
+      for (const bool update : {false, true}) {
+        for (const StateStore store : {StateStore::dense, StateStore::pool}) {
+          if (store == StateStore::dense && (steps == StatePlace::pool || accepted == StatePlace::pool)) continue;
+          const StepProblem problem = complete_step({.tokens = 4,
+                                                     .state_store = store,
+                                                     .state_steps = steps,
+                                                     .num_accepted = accepted,
+                                                     .tree = update,
+                                                     .update_state = update});
+          std::array<TensorView, kMaxStepTensors> tensors;
+          CHECK(gather_step_args(problem, {}, tensors) == step_tensors(problem).size());
+        }
+      }
+    }
+  }
 }

@@ -11,8 +11,9 @@ using namespace gdnjit;
 
 namespace {
 
-CompiledKernel compile_default(NvrtcCompiler& compiler, const std::string& text, const std::string& arch) {
-  const Operator& op = find_operator("gdn.step");
+CompiledKernel compile_default(NvrtcCompiler& compiler, const std::string& text, const std::string& arch,
+                               std::string_view name = "gdn.step") {
+  const Operator& op = find_operator(name);
   const FieldMap problem = op.complete(parse_fields(text));
   const auto instance = op.instantiate(problem, op.default_tiles(problem, {}), Target{arch});
   CompileResult result = compiler.compile(instance->spec());
@@ -38,10 +39,43 @@ TEST_CASE("every option of gdn.step compiles for its default tiles without spill
   }
 }
 
-TEST_CASE("gdn.step compiles for every architecture") {
+TEST_CASE("several tokens keep the state in registers, without spills, at 12 warps an SM or more") {
+  NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
+  for (const char* problem : {"B=64 T=2", "B=64 T=16", "B=1 T=4", "B=64 T=4 state=bf16", "B=64 T=4 state_steps=dense",
+                              "B=64 T=4 state_layout=kv K=64", "T=4 K=96 V=192 H=30 HV=30"}) {
+    CAPTURE(std::string(problem));
+    const CompiledKernel kernel = compile_default(compiler, problem, "sm_90a");
+    CHECK(kernel.report.spill_store_bytes == 0);
+    CHECK(kernel.report.stack_bytes == 0);
+    CHECK(kernel.report.registers <= 168);
+  }
+  for (const char* problem : {"T=8 tree=true", "T=8 tree=true state_steps=dense", "T=4 gate=channel_raw",
+                              "T=4 K=256 V=512 H=6 HV=6", "T=4 state_layout=kv B=64"}) {
+    CAPTURE(std::string(problem));
+    const CompiledKernel kernel = compile_default(compiler, problem, "sm_90a");
+    CHECK(kernel.report.spill_store_bytes == 0);
+    CHECK(kernel.report.registers <= 255);
+  }
+}
+
+TEST_CASE("every option of gdn.recurrent compiles for its default tiles without spills") {
+  NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
+  for (const char* problem :
+       {"B=64", "B=64 ragged=true initial_state=pool final_state=pool", "state=bf16 state_layout=kv",
+        "gate=channel_sigmoid", "write_output=false", "final_state=none initial_state=dense"}) {
+    CAPTURE(std::string(problem));
+    const CompiledKernel kernel = compile_default(compiler, problem, "sm_90a", "gdn.recurrent");
+    CHECK(kernel.report.spill_store_bytes == 0);
+    CHECK(kernel.report.stack_bytes == 0);
+  }
+}
+
+TEST_CASE("both operators compile for every architecture") {
   NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
   for (const std::string& arch : known_architectures()) {
     CAPTURE(arch);
     CHECK(compile_default(compiler, "B=8 state=bf16", arch).report.stack_bytes == 0);
+    CHECK(compile_default(compiler, "B=8 T=4", arch).report.stack_bytes == 0);
+    CHECK(compile_default(compiler, "B=8", arch, "gdn.recurrent").report.stack_bytes == 0);
   }
 }

@@ -59,7 +59,7 @@ TEST_CASE("flipping any field of the signature changes canonical text, source an
     CHECK(request_digest(spec, TemplateSet::embedded()) != base_request);
     ++fields;
   });
-  CHECK(fields == 33);
+  CHECK(fields == 40);
 }
 
 TEST_CASE("every problem field that shapes the kernel changes the key, and no other does") {
@@ -89,6 +89,15 @@ TEST_CASE("every problem field that shapes the kernel changes the key, and no ot
                                          "state_store=dense",
                                          "pad_sentinel=zero",
                                          "pad_policy=skip",
+                                         "T=4",
+                                         "T=4 tree=true",
+                                         "state_steps=dense",
+                                         "state_steps=pool",
+                                         "num_accepted=dense",
+                                         "num_accepted=pool",
+                                         "update_state=false",
+                                         "write_output=false",
+                                         "programmatic=true",
                                          "state_alignment=8",
                                          "io_alignment=2"};
   std::set<std::string> keys{key.hex()};
@@ -100,7 +109,8 @@ TEST_CASE("every problem field that shapes the kernel changes the key, and no ot
     CAPTURE(change);
     CHECK(keys.insert(key_of(problem, tiles).hex()).second);
   }
-  for (const std::string change : {"B=64", "input_layout=mixed_qkv"}) {
+  // A single token has no tree; sum_lanes chooses tiles.
+  for (const std::string change : {"B=64", "input_layout=mixed_qkv", "tree=true", "sum_lanes=8"}) {
     FieldMap problem = base;
     for (const auto& [name, value] : parse_fields(change)) set_field(problem, name, value);
     CAPTURE(change);

@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "codegen/gdn/options_names.h"
+#include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 
 using namespace gdnjit;
@@ -62,4 +64,77 @@ TEST_CASE("the default's lanes touch whole sectors") {
       CHECK(lanes * config.state_vector * dtype_bytes(state) >= 32);
     }
   }
+}
+
+TEST_CASE("defaults of a layer sum over K in one order, whatever T and whatever happens to the states") {
+  const DeviceTraits device;
+  for (const int K : {33, 60, 64, 96, 100, 128, 192, 256, 300, 512, 1000, 2048}) {
+    for (const StateLayout layout : {StateLayout::kv, StateLayout::vk}) {
+      for (const Gate gate : {Gate::raw, Gate::channel_raw}) {
+        for (const std::int64_t B : {1, 64}) {
+          StepProblem problem{.batch = B, .head_dim_k = K, .gate = gate, .state_layout = layout};
+          problem = complete_step(problem);
+          const StepConfig decode = step_config(problem, default_step_tiles(problem, device));
+          for (const int T : {2, 4, 16}) {
+            for (const bool tree : {false, true}) {
+              CAPTURE(K);
+              CAPTURE(T);
+              problem.tokens = T;
+              problem.tree = tree;
+              const StepConfig verify = step_config(problem, default_step_tiles(problem, device));
+              CHECK(verify.fault() == nullptr);
+              CHECK(verify.lanes_k == decode.lanes_k);
+              CHECK(verify.key_chunk == decode.key_chunk);
+            }
+          }
+          const RecurrentProblem prompt{.batch = B, .head_dim_k = K, .gate = gate, .state_layout = layout};
+          const StepTiles tiles = default_step_tiles(layer_of(complete_recurrent(prompt)), device);
+          const StepConfig recurrent = recurrent_config(prompt, tiles);
+          CHECK(recurrent.lanes_k == decode.lanes_k);
+          CHECK(recurrent.key_chunk == decode.key_chunk);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the order of sums follows from the layer and lanes_k, not from other tiles") {
+  const DeviceTraits device;
+  for (const int K : {60, 100, 128, 300, 512}) {
+    for (const StateLayout layout : {StateLayout::kv, StateLayout::vk}) {
+      const StepProblem problem = complete_step({.head_dim_k = K, .state_layout = layout});
+      std::map<int, int> chunk_of_lanes;
+      for (const StepTiles& tiles : step_search_space(problem, device)) {
+        const StepConfig config = step_config(problem, tiles);
+        const auto [place, is_new] = chunk_of_lanes.emplace(config.lanes_k, config.key_chunk);
+        CHECK(place->second == config.key_chunk);
+      }
+    }
+  }
+}
+
+TEST_CASE("sum_lanes keeps every candidate to its lanes, on any device and for any batch") {
+  for (const int lanes : {1, 4, 8, 32}) {
+    for (const int K : {33, 100, 128, 512}) {
+      for (const std::int64_t B : {1, 1024}) {
+        for (const int T : {1, 8}) {
+          const StepProblem problem = complete_step({.batch = B, .tokens = T, .head_dim_k = K, .sum_lanes = lanes});
+          for (const StepTiles& tiles : step_search_space(problem, {})) {
+            CHECK(tiles.lanes_k == lanes);
+            CHECK(step_config(problem, tiles).fault() == nullptr);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("from four tokens on a large batch takes wider warps, a small one stays spread") {
+  const auto warp_v = [](std::int64_t B, int T) {
+    const StepTiles tiles = default_step_tiles(complete_step({.batch = B, .tokens = T}), {});
+    return tiles.block_v / tiles.warps;
+  };
+  CHECK(warp_v(64, 2) == warp_v(64, 1));
+  CHECK(warp_v(64, 4) == 2 * warp_v(64, 1));
+  CHECK(warp_v(1, 16) == warp_v(1, 1));
 }

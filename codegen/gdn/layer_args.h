@@ -1,0 +1,105 @@
+// The tensors that gdn.step and gdn.recurrent have in common: which there are, whether a call's are right, and how
+// they become kernel parameters.
+#pragma once
+
+#include <gdnjit/gdn.h>
+#include <gdnjit/tensor.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "codegen/operator.h"
+#include "gdn/step_config.cuh"
+
+namespace gdnjit::gdn {
+
+// Extent of a dimension that the caller chooses: the slots of a pool.
+inline constexpr std::int64_t kAnyExtent = -1;
+
+// The leading dimensions of q, k, v, a, b and o. In a ragged batch B is 1 and T counts all tokens.
+struct Extents {
+  std::int64_t B;
+  std::int64_t T;
+};
+
+// Which of the optional inputs a layer has; the one place that says so.
+struct LayerUses {
+  bool separate;    // q, k, v; else packed
+  bool q;           // of separate
+  bool a;           // a, g or alpha; with qkvz ba, which holds b too
+  bool b;           // b or beta as a tensor of its own
+  bool parameters;  // a_log, dt_bias
+
+  explicit LayerUses(const StepProblem& layer)
+      : separate(layer.input_layout == InputLayout::separate),
+        q(separate && layer.write_output),
+        a(layer.gate != Gate::none || (layer.input_layout == InputLayout::qkvz && layer.beta != Beta::none)),
+        b(layer.beta != Beta::none && layer.input_layout != InputLayout::qkvz),
+        parameters(gate_has_parameters(layer.gate)) {}
+
+  std::size_t count() const {
+    return (separate ? (q ? 3U : 2U) : 1U) + (a ? 1U : 0U) + (b ? 1U : 0U) + (parameters ? 2U : 0U);
+  }
+};
+
+// Takes tensors one by one and checks each against what the problem says. Memory is only needed where there are
+// elements.
+class TensorReader {
+ public:
+  TensorReader(std::string_view operator_name, std::span<const TensorView> tensors, std::size_t expected);
+
+  const TensorView& take(std::string_view name, DType dtype, std::span<const std::int64_t> shape);
+  const TensorView& take(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape) {
+    return take(name, dtype, std::span(shape.begin(), shape.size()));
+  }
+  // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for the kernel's accesses.
+  const TensorView& take_states(std::string_view name, const StepProblem& layer, const StepConfig& config,
+                                std::initializer_list<std::int64_t> lead);
+
+ private:
+  std::span<const TensorView> tensors_;
+  std::size_t next_ = 0;
+};
+
+// q, k, v or packed, then a, b, a_log, dt_bias: those that the layer has.
+void add_input_specs(const StepProblem& layer, const Extents& extents, std::vector<TensorSpec>& tensors);
+void pack_inputs(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
+                 StepParams& params);
+
+// o, the last tensor of a layer that has it.
+void pack_output(const StepProblem& layer, const Extents& extents, TensorReader& reader, StepParams& params);
+
+// The extents of a call: from o, or without one from the first tensor (k or packed).
+Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);
+
+// The shape of one head's state, [V, K] or [K, V].
+std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead);
+
+StateStrides state_strides(const TensorView& states);  // [row, HV, ..] or [row, token, HV, ..]
+IndexArray index_array(const TensorView& indices);     // [row] or [row, token]
+
+// Puts the layer's inputs from a call's arguments to the front of `tensors`, in order, and returns their number.
+template <typename Args>
+std::size_t gather_inputs(const StepProblem& layer, const Args& args, std::span<TensorView> tensors) {
+  const LayerUses uses(layer);
+  std::size_t count = 0;
+  if (uses.q) tensors[count++] = args.q;
+  if (uses.separate) {
+    tensors[count++] = args.k;
+    tensors[count++] = args.v;
+  } else {
+    tensors[count++] = args.packed;
+  }
+  if (uses.a) tensors[count++] = args.a;
+  if (uses.b) tensors[count++] = args.b;
+  if (uses.parameters) {
+    tensors[count++] = args.a_log;
+    tensors[count++] = args.dt_bias;
+  }
+  return count;
+}
+
+}  // namespace gdnjit::gdn

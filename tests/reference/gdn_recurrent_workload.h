@@ -1,0 +1,13 @@
+// The workload of "gdn.recurrent": sequences of all lengths, dense or ragged, and the comparison.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "tests/reference/workload.h"
+
+namespace gdnjit::reference {
+
+std::unique_ptr<Workload> make_gdn_recurrent_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed);
+
+}  // namespace gdnjit::reference
