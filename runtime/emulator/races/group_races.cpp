@@ -105,6 +105,7 @@ void GroupRaces::start(std::uint64_t group) {
   objects_.clear();
   agents_.clear();
   shared_chains_.clear();
+  learned_.clear();
   next_agent_ = static_cast<std::uint32_t>(blocks_.size()) * block_threads_;
 }
 
@@ -288,6 +289,7 @@ void GroupRaces::collect_if_needed() {
       for (const Clock* clock : phase.last) visit(clock);
       for (int view = 0; view < kViews; ++view) visit(phase.gathering[view].last());
     }
+    for (const auto& [key, learned] : learned_) visit(learned.published);
   });
 }
 
@@ -342,10 +344,15 @@ std::uint64_t GroupRaces::shards_of(std::uint32_t lanes, const std::uint64_t* pl
   return shards;
 }
 
-void GroupRaces::learn_chain(const Warp& warp, int lane, const PublicationChain& chain, const Strong& strong) {
+void GroupRaces::learn_chain(const Warp& warp, int lane, std::uint64_t place, const PublicationChain& chain,
+                             const Strong& strong) {
+  if (chain.empty()) return;
   const std::uint32_t number = warp_index(warp);
   const auto block = static_cast<std::uint32_t>(warp.block - blocks_.data());
+  Learned& known = learned(warp, lane, place);
+  std::uint64_t& latest = strong.acquires ? known.ordered : known.latest;
   for (const auto& publication : chain) {
+    if (publication->number <= latest) continue;
     Scope needed = Scope::gpu;
     if (publication->group == group_) needed = publication->block == block ? Scope::cta : peer_scope_;
     if (std::min(publication->scope, strong.scope) < needed) continue;
@@ -353,27 +360,44 @@ void GroupRaces::learn_chain(const Warp& warp, int lane, const PublicationChain&
     knowledge_.learn(number, lane, strong.acquires ? View::ordered : View::pending, clock);
     knowledge_.learn(number, lane, View::visible, publication->visible);
   }
+  latest = chain.back()->number;
 }
 
-void GroupRaces::publish(const Warp& warp, int lane, PublicationChain& chain, const Strong& strong) {
+void GroupRaces::publish(const Warp& warp, int lane, std::uint64_t place, PublicationChain& chain,
+                         const Strong& strong) {
   const std::uint32_t number = warp_index(warp);
-  auto publication = std::make_shared<Publication>();
-  publication->group = group_;
-  publication->block = static_cast<std::uint32_t>(warp.block - blocks_.data());
-  publication->scope = strong.scope;
-  bool anything = false;
-  for (int level = 0; level <= static_cast<int>(strong.scope); ++level) {
-    const View view = strong.releases ? View::ordered : static_cast<View>(static_cast<int>(View::flushed_cta) + level);
-    PublishedClock& clock = publication->clocks[static_cast<std::size_t>(level)];
-    clock = strong.releases && level > 0 ? publication->clocks[0] : knowledge_.publish(number, lane, view);
-    anything = anything || clock.stamps != nullptr;
-  }
+  const WarpKnowledge& known = knowledge_.warp(number);
   // A store is a new value; an atomic passes on what it has read.
   if (!strong.reads) chain.clear();
-  if (!anything) return;
+  const auto flushed = static_cast<std::size_t>(View::flushed_cta);
+  const auto at = static_cast<std::size_t>(lane);
+  Learned& before = learned(warp, lane, place);
+  if (!strong.releases) {
+    if (known.own[flushed][at] == 0 && known.clock[flushed][at] == nullptr) return;
+    const bool same = before.published == known.clock[flushed][at] && before.published_own == known.own[flushed][at];
+    if (same && strong.reads) return;
+    before.published = known.clock[flushed][at];
+    before.published_own = known.own[flushed][at];
+  }
+  auto publication = std::make_shared<Publication>();
+  publication->number = launch_.number_publication();
+  publication->group = group_;
+  publication->block = static_cast<std::uint32_t>(warp.block - blocks_.data());
+  publication->thread = number * kLanes + static_cast<std::uint32_t>(lane);
+  publication->scope = strong.scope;
+  publication->releases = strong.releases;
+  for (int level = 0; level <= static_cast<int>(strong.scope); ++level) {
+    const View view = strong.releases ? View::ordered : static_cast<View>(static_cast<int>(View::flushed_cta) + level);
+    publication->clocks[static_cast<std::size_t>(level)] =
+        strong.releases && level > 0 ? publication->clocks[0] : knowledge_.publish(number, lane, view);
+  }
   publication->visible = knowledge_.publish(number, lane, View::visible);
+  // What the thread published here before is part of what it publishes now.
+  std::erase_if(chain, [&](const auto& old) {
+    return old->group == group_ && old->thread == publication->thread && old->scope <= publication->scope &&
+           (publication->releases || !old->releases);
+  });
   chain.push_back(std::move(publication));
-  launch_.note_publication();
   knowledge_.warp(number).released = knowledge_.now();
   knowledge_.tick();
 }
@@ -384,8 +408,8 @@ void GroupRaces::strong_access(const Warp& warp, int lane, std::uint64_t place, 
     return place - reinterpret_cast<std::uint64_t>(block.shared) < block.launch->shared_bytes;
   });
   PublicationChain& chain = is_shared ? shared_chains_[place] : launch_.chain(place);
-  if (strong.reads) learn_chain(warp, lane, chain, strong);
-  if (strong.writes) publish(warp, lane, chain, strong);
+  if (strong.reads) learn_chain(warp, lane, place, chain, strong);
+  if (strong.writes) publish(warp, lane, place, chain, strong);
 }
 
 // ---- conflicts
@@ -393,9 +417,14 @@ void GroupRaces::strong_access(const Warp& warp, int lane, std::uint64_t place, 
 void GroupRaces::conflict(const Accessor& accessor, const Conflict& conflict) {
   const bool same_group = conflict.group == group_;
   const Who& earlier = same_group ? conflict.earlier : conflict.first;
-  const RaceSide before{conflict.group, earlier.thread, earlier.instruction, earlier.flags, conflict.wrote};
-  const RaceSide now{group_, accessor.thread + static_cast<std::uint32_t>(conflict.lane), accessor.instruction,
-                     accessor.flags, accessor.writes};
+  const RaceSide before{conflict.group, earlier.thread, earlier.instruction,
+                        earlier.flags,  conflict.wrote, same_group ? 0 : conflict.first_stamp};
+  const RaceSide now{group_,
+                     accessor.thread + static_cast<std::uint32_t>(conflict.lane),
+                     accessor.instruction,
+                     accessor.flags,
+                     accessor.writes,
+                     accessor.stamp};
   if (!same_group) {
     launch_.collect(conflict.address, before, now);
     return;

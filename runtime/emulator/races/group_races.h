@@ -115,8 +115,9 @@ class GroupRaces final : private ConflictSink {
   void touch_pieces(const Accessor& accessor, const AccessSpan& span, std::uint64_t border);
   template <typename Touch>
   void lanes_access(const Warp& warp, std::uint32_t mask, Accessor accessor, const LaneAccess& access, Touch touch);
-  void learn_chain(const Warp& warp, int lane, const PublicationChain& chain, const Strong& strong);
-  void publish(const Warp& warp, int lane, PublicationChain& chain, const Strong& strong);
+  void learn_chain(const Warp& warp, int lane, std::uint64_t place, const PublicationChain& chain,
+                   const Strong& strong);
+  void publish(const Warp& warp, int lane, std::uint64_t place, PublicationChain& chain, const Strong& strong);
   void collect_if_needed();
 
   LaunchRaces& launch_;
@@ -130,6 +131,19 @@ class GroupRaces final : private ConflictSink {
   std::unordered_map<Object, Phase> objects_;
   std::unordered_map<std::uint64_t, std::uint32_t> agents_;
   std::unordered_map<std::uint64_t, PublicationChain> shared_chains_;
+  // What a thread has learned from an address and published there, by thread and address, so that one that asks in a
+  // loop does so only once.
+  struct Learned {
+    std::uint64_t latest = 0;   // publication
+    std::uint64_t ordered = 0;  // the same, by acquiring
+    const Clock* published = nullptr;
+    Stamp published_own = 0;
+  };
+  Learned& learned(const Warp& warp, int lane, std::uint64_t place) {
+    const std::uint64_t thread = static_cast<std::uint64_t>(warp_index(warp)) * 32 + static_cast<std::uint64_t>(lane);
+    return learned_[place ^ thread << 44];
+  }
+  std::unordered_map<std::uint64_t, Learned> learned_;
   std::uint32_t next_agent_ = 0;
   std::uint32_t range_hint_ = 0;
   Where where_;

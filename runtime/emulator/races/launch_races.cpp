@@ -65,7 +65,7 @@ void LaunchRaces::collect(std::uint64_t address, const RaceSide& a, const RaceSi
   for (const RaceSide* side : {&a, &b}) {
     auto& sides = side->wrote ? lowest_.writers : lowest_.readers;
     const auto [place, added] = sides.emplace(side->group, *side);
-    const auto rank = [](const RaceSide& s) { return std::tuple(s.thread, s.instruction); };
+    const auto rank = [](const RaceSide& s) { return std::tuple(s.stamp, s.thread, s.instruction); };
     if (!added && rank(*side) < rank(place->second)) place->second = *side;
     if (sides.size() > 2) sides.erase(std::prev(sides.end()));
   }

@@ -28,12 +28,16 @@ struct RaceSide {
   std::uint32_t instruction = 0;
   std::uint8_t flags = 0;
   bool wrote = false;
+  Stamp stamp = 0;  // of a group's accesses, the first stands for all
 };
 
 // A store or an atomic that others may observe, with what it publishes at each scope.
 struct Publication {
+  std::uint64_t number = 0;  // unique in the launch
   std::uint32_t group = 0;
-  std::uint32_t block = 0;  // of the group
+  std::uint32_t block = 0;   // of the group
+  std::uint32_t thread = 0;  // of the group
+  bool releases = false;
   Scope scope = Scope::gpu;
   std::array<PublishedClock, 3> clocks;  // by Scope
   PublishedClock visible;                // to the async proxy
@@ -71,8 +75,7 @@ class LaunchRaces {
   PublicationChain& chain(std::uint64_t address) {
     return chains_[static_cast<std::size_t>(std::countr_zero(shard_bit(address)))][address];
   }
-  bool publishes() const { return publishes_.load(std::memory_order_relaxed); }
-  void note_publication() { publishes_.store(true, std::memory_order_relaxed); }
+  std::uint64_t number_publication() { return published_.fetch_add(1, std::memory_order_relaxed) + 1; }
 
   // A conflict between groups at a byte of global memory. The launch goes on, so that all of them are seen.
   void collect(std::uint64_t address, const RaceSide& a, const RaceSide& b);
@@ -99,7 +102,7 @@ class LaunchRaces {
   std::vector<std::unique_ptr<Directory>> directories_;  // by range; nullptr: nothing to watch
   std::array<std::mutex, 64> locks_;
   std::array<std::unordered_map<std::uint64_t, PublicationChain>, 64> chains_;
-  std::atomic<bool> publishes_{false};
+  std::atomic<std::uint64_t> published_{0};
   std::atomic<std::uint64_t> lowest_address_{~0ULL};
   mutable std::mutex mutex_;
   Lowest lowest_;

@@ -60,6 +60,11 @@ bool both_strong(const Accessor& accessor, std::uint32_t group, const Who& who) 
   return std::min(scope_of(accessor.flags), scope_of(who.flags)) >= needed;
 }
 
+// Part number `part` of 2^from, as one of 2^to.
+std::uint32_t scaled(std::uint32_t part, int from, int to) {
+  return to >= from ? part << (to - from) : part >> (from - to);
+}
+
 Who member(Who who, std::uint32_t k) {
   who.thread += k;
   who.index += k;
@@ -113,11 +118,13 @@ void ShadowRegion::divide(int shift) {
         ReadCell piece = cell;
         std::uint32_t skipped = 0;
         piece.last = part_of(cell.last, part, skipped);
-        piece.first.spread = piece.last.spread;
-        if (cell.last.spread != 0) {
-          const std::uint32_t lanes = 1U << piece.last.spread;
-          piece.lanes = ((1U << lanes) - 1) << (static_cast<std::uint32_t>(std::countr_zero(cell.lanes)) + skipped);
-        }
+        const auto part_lanes = [&skipped](std::uint32_t lanes, const Who& who, std::uint8_t spread) {
+          if (who.spread == 0) return lanes;
+          return ((1U << (1U << spread)) - 1) << (static_cast<std::uint32_t>(std::countr_zero(lanes)) + skipped);
+        };
+        piece.lanes = part_lanes(cell.lanes, cell.last, piece.last.spread);
+        piece.first = part_of(cell.first, part, skipped);
+        piece.first_lanes = part_lanes(cell.first_lanes, cell.first, piece.first.spread);
         cells.push_back(piece);
       }
     }
@@ -162,10 +169,9 @@ void ShadowRegion::check_write(const Accessor& accessor, const Touch& touch, std
       const bool in_order = ordered(accessor, thread, write.group, earlier.index, write.stamp);
       const bool hidden = in_order && is_hidden(accessor, thread, write.group, earlier, write.stamp);
       if (in_order && !hidden) continue;
-      const std::uint32_t skip =
-          write.first.spread == 0 ? 0 : part >> (finest - std::min<int>(finest, write.first.spread));
+      const std::uint32_t skip = scaled(part, finest, write.first.spread);
       sink.conflict(accessor, {base + (cell << shift_) + part * bytes, true, in_order, write.group, earlier,
-                               member(write.first, skip), lane});
+                               member(write.first, skip), write.first_stamp, lane});
       return;
     }
   }
@@ -195,9 +201,10 @@ void ShadowRegion::check_read(const Accessor& accessor, const Touch& touch, cons
         const std::uint32_t thread = accessor.thread + static_cast<std::uint32_t>(lane);
         if (ordered(accessor, thread, layer.group, layer.warp * 32 + reader, read.stamp)) continue;
         Who earlier = member(read.last, reader);
-        Who first = member(read.first, reader);
-        sink.conflict(accessor,
-                      {base + (cell << shift_) + part * bytes, false, false, layer.group, earlier, first, lane});
+        const std::uint32_t skip = scaled(part, finest, read.first.spread);
+        const Who first = member(read.first, static_cast<std::uint32_t>(std::countr_zero(read.first_lanes)) + skip);
+        sink.conflict(accessor, {base + (cell << shift_) + part * bytes, layer.strong_writes, false, layer.group,
+                                 earlier, first, read.first_stamp, lane});
         return;
       }
     }
@@ -209,6 +216,8 @@ void ShadowRegion::check_reads(const Accessor& accessor, const AccessSpan& span,
   const std::uint64_t begin = span.begin % kBytes >> shift_;
   const std::uint64_t end = begin + (span.bytes >> shift_);
   for (const Layer& layer : layers_) {
+    // Reads do not race with reads.
+    if (!accessor.writes && !layer.strong_writes) continue;
     if (layer.latest == 0 || all_ordered(accessor, layer.group, layer.warp * 32, 5, layer.latest)) continue;
     for (std::uint64_t cell = begin; cell < end; ++cell)
       check_read(accessor, touch(span, cell), layer, cell, base, sink);
@@ -219,7 +228,10 @@ void ShadowRegion::remember_write(const Accessor& accessor, const Touch& touch, 
   // Of lanes that write the same bytes in one instruction, any may be the last.
   const auto lane = static_cast<std::uint32_t>(touch.lowest);
   const Who who{accessor.thread + lane, accessor.index + lane, accessor.instruction, touch.spread, accessor.flags};
-  if (cell.stamp == 0 || cell.group != accessor.group) cell.first = who;
+  if (cell.stamp == 0 || cell.group != accessor.group) {
+    cell.first = who;
+    cell.first_stamp = accessor.stamp;
+  }
   cell.group = accessor.group;
   cell.stamp = accessor.stamp;
   cell.last = who;
@@ -244,7 +256,11 @@ bool ShadowRegion::remember_read(const Accessor& accessor, const Touch& touch, L
     if (cell.stamp > accessor.released) lanes |= late;
   }
   const Who who{accessor.thread, accessor.index, accessor.instruction, touch.spread, accessor.flags};
-  if (cell.stamp == 0 || !same) cell.first = who;
+  if (cell.stamp == 0) {
+    cell.first = who;
+    cell.first_stamp = accessor.stamp;
+    cell.first_lanes = touch.lanes;
+  }
   cell.stamp = accessor.stamp;
   cell.lanes = lanes;
   cell.last = who;
@@ -255,7 +271,7 @@ bool ShadowRegion::remember_read(const Accessor& accessor, const Touch& touch, L
 ShadowRegion::Layer* ShadowRegion::layer_of(const Accessor& accessor, std::size_t most_layers) {
   const std::uint32_t warp = accessor.index / 32;
   for (Layer& layer : layers_) {
-    if (layer.warp == warp && layer.group == accessor.group) return &layer;
+    if (layer.warp == warp && layer.group == accessor.group && layer.strong_writes == accessor.writes) return &layer;
   }
   Layer* place = nullptr;
   for (Layer& layer : layers_) {
@@ -282,6 +298,7 @@ ShadowRegion::Layer* ShadowRegion::layer_of(const Accessor& accessor, std::size_
   }
   place->group = accessor.group;
   place->warp = warp;
+  place->strong_writes = accessor.writes;
   place->latest = 0;
   place->cells.assign(kBytes >> shift_, ReadCell{});
   return place;
@@ -309,8 +326,8 @@ void ShadowRegion::access(const Accessor& accessor, const AccessSpan& span, std:
   const std::uint64_t begin = span.begin % kBytes >> shift_;
   const std::uint64_t end = begin + (span.bytes >> shift_);
   for (std::uint64_t cell = begin; cell < end; ++cell) check_write(accessor, touch(span, cell), cell, base, sink);
-  if (!accessor.writes) return remember_reads(accessor, span, most_layers);
   check_reads(accessor, span, base, sink);
+  if (!accessor.writes || (accessor.flags & kStrong) != 0) return remember_reads(accessor, span, most_layers);
   for (std::uint64_t cell = begin; cell < end; ++cell) remember_write(accessor, touch(span, cell), writes_[cell]);
 }
 

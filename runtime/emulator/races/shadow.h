@@ -65,6 +65,7 @@ struct Conflict {
   std::uint32_t group = 0;    // of the earlier access
   Who earlier;
   Who first;  // the earlier group's first access to the byte, as far as it is known
+  Stamp first_stamp = 0;
   int lane = 0;
 };
 
@@ -97,17 +98,22 @@ class ShadowRegion {
   struct WriteCell {
     std::uint32_t group = 0;
     Stamp stamp = 0;  // 0: none
-    Who last, first;
+    Stamp first_stamp = 0;
+    Who last, first;  // first: since the group took the cell over from another one
   };
   struct ReadCell {
     Stamp stamp = 0;
     std::uint32_t lanes = 0;  // readers; with a spread: those that the cell is divided among
-    Who last, first;          // thread: of lane 0
+    Stamp first_stamp = 0;
+    std::uint32_t first_lanes = 0;
+    Who last, first;  // thread: of lane 0
   };
-  // The reads of one warp, or of one agent.
+  // The reads of one warp, or of one agent; or its atomics and other strong writes, which do not take the place of the
+  // last plain write, since they hide no race with it.
   struct Layer {
     std::uint32_t group = 0;
     std::uint32_t warp = 0;  // clock index / 32
+    bool strong_writes = false;
     Stamp latest = 0;
     std::vector<ReadCell> cells;
   };
