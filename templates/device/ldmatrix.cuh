@@ -2,9 +2,9 @@
 //
 // Lane 8 i + r names the address (of shared_address) of row r of matrix i: 16 bytes, aligned to 16. Of each matrix,
 // lane 4 g + t holds (g, 2 t) in the low and (g, 2 t + 1) in the high half of a register; transposed: (2 t, g) and
-// (2 t + 1, g). Eight rows are one wavefront if their 16 bytes lie in different banks: a row pitch of 16 (mod 32) bytes,
-// or a swizzle.
-// fp8 and tf32 fragments are loaded by the same instructions, as pairs of bytes or halves of words, untransposed.
+// (2 t + 1, g). Eight rows are one wavefront if their 16 bytes lie in different banks: a row pitch of 16 (mod 32)
+// bytes, or a swizzle. fp8 and tf32 fragments are loaded by the same instructions, as pairs of bytes or halves of
+// words, untransposed.
 #pragma once
 
 #include "device/shared.cuh"

@@ -7,9 +7,8 @@
 //   GDNJIT_WGMMA_TYPES         "k16.f32.bf16.bf16"
 //   GDNJIT_WGMMA_SUM           float or int
 //   GDNJIT_WGMMA_CONSTRAINT    of an accumulator: "f" or "r"
-//   GDNJIT_WGMMA_SHARED(s, ta, tb), GDNJIT_WGMMA_REGISTERS(s, tb): the text behind scale-d, for A in shared memory and
-//   in
-//                              registers; s is the operand with the sign of A, ta and tb those with the transposes
+//   GDNJIT_WGMMA_SHARED(s, ta, tb), GDNJIT_WGMMA_REGISTERS(s, tb): the text behind scale-d, for A in shared memory
+//     and in registers; s is the operand with the sign of A, ta and tb those with the transposes
 #include "device/wgmma.cuh"
 
 namespace gdnjit::device {

@@ -50,7 +50,8 @@ class Damage {
 
  private:
   static constexpr std::array<const char*, 14> kWords{
-      "0x7fffffffffffffff", "-1", "{", "}", ";", ".v8", "%r999999", "[", "]", ".shared::cluster", "@!%p1 ", "4294967296", ".f32", "\n"};
+      "0x7fffffffffffffff", "-1",     "{",          "}",    ";", ".v8", "%r999999", "[", "]",
+      ".shared::cluster",   "@!%p1 ", "4294967296", ".f32", "\n"};
 
   std::size_t pick(std::size_t count) { return count == 0 ? 0 : random_() % count; }
   std::size_t line_start(const std::string& text) {

@@ -18,8 +18,7 @@ constexpr std::uint64_t kInstructionLimit = 1 << 17;
 // The names behind ".entry", without a parser's help: the text may be anything.
 std::vector<std::string> entries_of(std::string_view text) {
   constexpr std::string_view kEntry = ".entry";
-  constexpr std::string_view kNameCharacters =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$%";
+  constexpr std::string_view kNameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_$%";
   std::vector<std::string> names;
   for (std::size_t at = text.find(kEntry); at != std::string_view::npos && names.size() < 4;
        at = text.find(kEntry, at + 1)) {

@@ -34,7 +34,7 @@ Violations lines_with(const SourceFile& file, const std::vector<std::string>& wo
 Violations misplaced_device_code(const SourceFile& file) {
   if (!is_source(file) || is_below(file, "templates/") || is_below(file, "tests/")) return {};
   if (has_extension(file, ".cu .cuh")) return {fmt::format("{}: device code belongs in templates/", file.path)};
-  std::vector<std::string> words{"__shared__", "threadIdx", "blockIdx", "__syncthreads", "asm volatile", "asm(\""};
+  std::vector<std::string> words{"__shared__", "threadIdx", "blockIdx", "__syncthreads();", "asm volatile", "asm(\""};
   if (!is_below(file, "codegen/gdn/")) words.insert(words.end(), {"__global__", "__launch_bounds__"});
   return lines_with(file, words, "device code belongs in templates/");
 }
@@ -62,16 +62,23 @@ TEST_CASE("a second reader of the environment is found") {
   CHECK(misplaced_environment(file_of("cache/x.cpp", "auto* home = std::getenv(\"HOME\");\n")).size() == 1);
 }
 
+// Macros that outlive the files that define them. Device code may use some to write out an instruction's many forms, if
+// it undefines them again.
 std::set<std::string> macros_of(const std::vector<SourceFile>& files) {
+  constexpr std::string_view kDefine = "#define ";
+  constexpr std::string_view kUndef = "#undef ";
   std::set<std::string> macros;
+  std::set<std::string> undefined;
   for (const SourceFile& file : files) {
     if (!is_source(file)) continue;
     for (const std::string& line : file.lines) {
-      constexpr std::string_view kDefine = "#define GDNJIT_";
-      if (!line.starts_with(kDefine)) continue;
-      macros.insert(line.substr(8, line.find_first_of(" (", 8) - 8));
+      const std::string_view word = line.starts_with(kDefine) ? kDefine : line.starts_with(kUndef) ? kUndef : "";
+      if (word.empty() || line.substr(word.size()).find("GDNJIT_") != 0) continue;
+      const std::string name = line.substr(word.size(), line.find_first_of(" (", word.size()) - word.size());
+      (word == kUndef ? undefined : macros).insert(name);
     }
   }
+  for (const std::string& name : undefined) macros.erase(name);
   return macros;
 }
 

@@ -35,6 +35,7 @@ constexpr Arrow kArrows[] = {
     {"runtime/", "runtime/ codegen/ cache/"},
     {"tests/reference/", "tests/reference/ codegen/ runtime/support/"},
     {"autotune/", "autotune/ runtime/ codegen/ cache/ tests/reference/"},
+    {"tools/record-vectors/", "runtime/ codegen/ tests/vectors/"},
     {"tools/", "tools/ autotune/ runtime/ codegen/ cache/ tests/reference/"},
     {"examples/", "examples/ tests/reference/ codegen/"},
     {"tests/", "*"},

@@ -9,7 +9,10 @@ namespace gdnjit::emulator {
 namespace {
 
 // Keeps the compiler from moving arithmetic on the value out of the region with another rounding mode.
-inline void pin(double& value) { asm volatile("" : "+m"(value)); }
+inline void pin(double& value) {
+  volatile double held = value;
+  value = held;
+}
 
 int host_mode(Round round) {
   switch (round) {

@@ -218,7 +218,8 @@ void check_async(const AsyncIssue& issue, AsyncAccess access, const AsyncPlace& 
   if (bytes != 0 && !lies_in_shared_variable(*issue.warp->program, place.address, bytes)) {
     std::uint64_t at = place.address;
     while (lies_in_shared_variable(*issue.warp->program, at, 1)) ++at;
-    fail_at(issue, fmt::format("{} {} bytes of shared memory, {}", verb(access), bytes, describe_shared(*place.block, at)));
+    fail_at(issue,
+            fmt::format("{} {} bytes of shared memory, {}", verb(access), bytes, describe_shared(*place.block, at)));
   }
   if (place.block != issue.warp->block && has_exited(*place.block)) {
     fail_at(issue, fmt::format("{} shared memory of block {} of its cluster, which has exited", verb(access),

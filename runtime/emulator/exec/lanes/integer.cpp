@@ -101,7 +101,8 @@ Handler pick_widening(Type type) {
 }  // namespace
 
 Handler find_integer(const OpKey& key) {
-  if (!is_integer(key.type) || key.ftz || key.relu || key.variant != 0 || key.nan || key.round != Round::none) return nullptr;
+  if (!is_integer(key.type) || key.ftz || key.relu || key.variant != 0 || key.nan || key.round != Round::none)
+    return nullptr;
   if (key.sat) {
     if (key.type != Type::s32) return nullptr;
     if (key.op == Opcode::add) return execute<Opcode::add, std::int32_t, true>;
