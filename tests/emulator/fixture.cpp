@@ -107,7 +107,8 @@ std::string ptx_module(const std::string& body, const std::string& declarations)
 Device& emulator(const std::string& arch) {
   static std::map<std::string, std::unique_ptr<Device>> devices;
   std::unique_ptr<Device>& device = devices[arch];
-  if (device == nullptr) device = make_emulator(arch);
+  // Tests of instructions let threads meet as they please; kernels are tested with all checks (race_fixture.h).
+  if (device == nullptr) device = make_emulator(arch, EmulatorChecks::memory);
   return *device;
 }
 

@@ -38,7 +38,7 @@ TEST_CASE("every recorded instruction does on the emulator what it did on the GP
   REQUIRE_FALSE(recordings().empty());
   for (const auto& file : recordings()) {
     const Recording recording = read_recording(file);
-    const auto device = make_emulator(recording.arch);
+    const auto device = make_emulator(recording.arch, EmulatorChecks::memory);
     std::size_t replayed = 0;
     for (const VectorCase& vector_case : cases) {
       if (!runs_on(vector_case, recording.arch)) continue;
