@@ -49,7 +49,8 @@ TEST_CASE("an unknown instruction, modifier or operand form is refused with its 
                {"bra NOWHERE;", "there is no label 'NOWHERE'"},
                {"shfl.bfly.b32 %r1, %r2, 1, 31;", "without .sync"},
                {"lop3.b32 %r1, %r2, %r3, %r4, 300;", "table in 0..255"},
-               {"wgmma.fence.sync.aligned;", "does not know the instruction 'wgmma'"},
+               {"tcgen05.fence::before_thread_sync;", "does not know the instruction 'tcgen05'"},
+               {"wgmma.fence.sync.aligned;", "wgmma needs the target sm_90a"},
                {"fence.proxy.constant;", "these proxies"},
                {"mov.b64 {%r1, %r2, %r3}, %rd1;", "into 3 values"},
                {"call foo, (%r1);", ""}};

@@ -10,10 +10,8 @@ namespace {
 
 constexpr std::uint64_t kMagic = 0x70616d2d6e65740aULL;
 
-constexpr std::uint64_t kNanF16 = 0x7ff7;
-constexpr std::uint64_t kNanBf16 = 0x7ff7;
-constexpr std::uint64_t kNanF32 = 0x7ff7fff7;
-constexpr std::uint64_t kNanF64 = 0x7ff7fff77ff7fff7;
+// What an H200 puts outside a tensor whose map asks for NaN, whatever the type: this, again and again.
+constexpr std::uint16_t kNanFill = 0x7ff7;
 
 // What the 128 opaque bytes hold. dims and box as their value less one, so that 2^32 and 256 fit.
 struct Encoded {
@@ -38,24 +36,6 @@ std::uint64_t checksum_of(const Encoded& encoded) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
   for (std::size_t i = 0; i < offsetof(Encoded, checksum); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
   return hash;
-}
-
-}  // namespace
-
-namespace {
-
-// What an H200 puts outside a tensor whose map asks for NaN.
-struct NanFill {
-  std::size_t bytes;
-  std::uint64_t bits;
-};
-NanFill nan_of(TensorMapType type) {
-  switch (type) {
-    case TensorMapType::f32: return {4, kNanF32};
-    case TensorMapType::f64: return {8, kNanF64};
-    case TensorMapType::bf16: return {2, kNanBf16};
-    default: return {2, kNanF16};
-  }
 }
 
 }  // namespace
@@ -147,8 +127,7 @@ std::uint64_t TensorBox::place(std::uint64_t shared_address, std::uint64_t box_o
 void TensorBox::fill(std::byte* box) const {
   std::memset(box, 0, bytes_);
   if (map_.fill == TensorMapFill::zeros) return;
-  const NanFill nan = nan_of(map_.type);
-  for (std::size_t at = 0; at < bytes_; at += nan.bytes) std::memcpy(box + at, &nan.bits, nan.bytes);
+  for (std::size_t at = 0; at < bytes_; at += sizeof(kNanFill)) std::memcpy(box + at, &kNanFill, sizeof(kNanFill));
 }
 
 }  // namespace gdnjit::emulator

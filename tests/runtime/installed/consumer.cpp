@@ -11,7 +11,7 @@ int main() {
   gdnjit::Runtime runtime(options);
   if (!runtime.is_emulator() || runtime.device_name() != "emulator of sm_80") return 1;
   try {
-    gdnjit::gdn::plan(runtime, {.heads_k = 16, .heads_v = 20});
+    gdnjit::gdn::plan(runtime, gdnjit::gdn::StepProblem{.heads_k = 16, .heads_v = 20});
   } catch (const gdnjit::Error& error) {
     std::printf("%s\n", error.what());
     const bool named = std::strstr(error.what(), "HV=20") != nullptr;
