@@ -12,7 +12,7 @@ namespace gdnjit::gdn {
 namespace {
 
 // The axes of the search, best guess first.
-constexpr std::array kLanesK{8, 16, 4, 32};
+constexpr std::array kLanesK{16, 8, 4, 32};
 constexpr std::array kLaneBytes{128, 256, 64};
 constexpr std::array kWarps{4, 2, 8};
 constexpr int kSectorBytes = 32;  // what the memory system moves
@@ -98,13 +98,15 @@ std::int64_t total_warps(const StepProblem& problem, const StepTiles& tiles) {
 // The default for one token.
 StepTiles default_decode_tiles(const StepProblem& problem, const DeviceTraits& device) {
   // 32 fp32 elements a lane keep 4 KiB a warp in flight in 72 registers; the 28 warps that then fit an SM hold
-  // more than the 40-60 KiB that saturate its share of the memory. If the batch is too small to give every SM 8
-  // warps, narrower warps spread it. With enough warps neighbouring lanes cover at least 64 bytes, what memory moves at
-  // once: in layout kv runs of 32 bytes cost 18 % on an H200 (B = 64: 82.6 against 69.8 us).
-  const std::int64_t wanted_warps = 8LL * device.sm_count;
+  // more than the 40-60 KiB that saturate its share of the memory. If the batch is too small to give every SM 7
+  // warps, warps of half the width spread it; still narrower ones lost 10 to 24 % on an H200, with all of them
+  // resident. 16 lanes a column there were the best or within 2 % of it from B * HV = 8 to 8192, 8 lanes within 13 %.
+  // With enough warps neighbouring lanes cover at least 64 bytes, what memory moves at once: in layout kv runs of 32
+  // bytes cost 18 % (B = 64: 82.6 against 69.8 us), so there it is 8 lanes.
+  const std::int64_t wanted_warps = 7LL * device.sm_count;
   StepTiles best;
   int best_bytes = 0;
-  for (const int lane_elements : {32, 16, 8}) {
+  for (const int lane_elements : {32, 16}) {
     const int lane_bytes = lane_elements * dtype_bytes(problem.state_dtype);
     const int least_run = lane_elements == 32 ? 2 * kSectorBytes : kSectorBytes;
     for (const int lanes_k : lane_choices(problem)) {
@@ -140,14 +142,19 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   decode.tokens = 1;
   decode.tree = false;
   StepTiles tiles = default_decode_tiles(decode, device);
+  // On an H200 evicting the state first gained up to 10 % where it is not far larger than the L2, and 20 % with several
+  // tokens; one token on much larger states lost 2 to 4 %.
+  const std::int64_t state_bytes =
+      problem.batch * problem.heads_v * problem.head_dim_k * problem.head_dim_v * dtype_bytes(problem.state_dtype);
+  if (problem.tokens > 1 || state_bytes < 4 * device.l2_bytes) tiles.cache_hint = device::CacheHint::streaming;
   if (problem.tokens == 1) return tiles;
-  // From about four tokens on issue slots decide, not memory. Twice the columns share the work on q, k and the norms: a
-  // token takes 8 instead of 12 instructions an element, and 12 warps of an SM still have 96 KiB in flight.
+  // From about four tokens on issue slots decide, not memory. With few lanes a column, twice the columns share the work
+  // on q, k and the norms; with 16 lanes that lost 20 to 30 %, since 12 warps of an SM wait for each other's shuffles.
   const StepConfig config = layer_config(problem, tiles);
   StepTiles wider = tiles;
   wider.block_v *= 2;
-  const bool pays = problem.tokens >= 4 && config.lane_keys() * config.lane_values() <= 32 &&
-                    total_warps(problem, wider) >= 8LL * device.sm_count;
+  const bool pays = problem.tokens >= 4 && tiles.lanes_k <= 8 && config.lane_keys() * config.lane_values() <= 32 &&
+                    total_warps(problem, wider) >= 7LL * device.sm_count;
   if (pays && worth_trying(problem, wider, device) &&
       estimated_registers(problem, layer_config(problem, wider)) <= kRegistersOf12Warps) {
     return wider;
