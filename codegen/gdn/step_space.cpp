@@ -143,10 +143,11 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   decode.tree = false;
   StepTiles tiles = default_decode_tiles(decode, device);
   // On an H200 evicting the state first gained up to 10 % where it is not far larger than the L2, and 20 % with several
-  // tokens; one token on much larger states lost 2 to 4 %.
+  // tokens; one token on much larger states lost 2 to 4 %, in layout kv 7 % from the L2's size on.
   const std::int64_t state_bytes =
       problem.batch * problem.heads_v * problem.head_dim_k * problem.head_dim_v * dtype_bytes(problem.state_dtype);
-  if (problem.tokens > 1 || state_bytes < 4 * device.l2_bytes) tiles.cache_hint = device::CacheHint::streaming;
+  const int most = problem.state_layout == StateLayout::kv ? 1 : 4;  // times the L2
+  if (problem.tokens > 1 || state_bytes < most * device.l2_bytes) tiles.cache_hint = device::CacheHint::streaming;
   if (problem.tokens == 1) return tiles;
   // From about four tokens on issue slots decide, not memory. With few lanes a column, twice the columns share the work
   // on q, k and the norms; with 16 lanes that lost 20 to 30 %, since 12 warps of an SM wait for each other's shuffles.
