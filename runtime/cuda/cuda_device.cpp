@@ -16,36 +16,31 @@ namespace {
 StreamHandle handle_of(Stream stream) { return static_cast<StreamHandle>(stream); }
 DevicePointer address_of(const void* memory) { return reinterpret_cast<std::uintptr_t>(memory); }
 
-// A parameter's place in the block that a launch hands over.
-struct ParameterPlace {
-  std::size_t offset = 0;
-  std::size_t bytes = 0;
-};
-
-constexpr std::size_t kMaxParameters = 64;
+constexpr std::size_t kMaxParameterStart = 256;
+constexpr std::size_t kMaxParameterBytes = 32764;  // of a kernel, since driver 12.1
 
 class CudaKernel final : public Kernel {
  public:
   CudaKernel(const Device* device, LibraryHandle library, FunctionRaw function, std::string name,
-             std::vector<ParameterPlace> parameters)
+             std::size_t parameter_start)
       : device_(device),
         library_(std::move(library)),
         function_(function),
         name_(std::move(name)),
-        parameters_(std::move(parameters)) {}
+        parameter_start_(parameter_start) {}
 
   const Device* device() const { return device_; }
   FunctionRaw function() const { return function_; }
   const std::string& name() const { return name_; }
-  // Empty: the driver cannot say, or there are none.
-  const std::vector<ParameterPlace>& parameters() const { return parameters_; }
+  // Where the first parameter lies in the parameter space.
+  std::size_t parameter_start() const { return parameter_start_; }
 
  private:
   const Device* device_;
   LibraryHandle library_;
   FunctionRaw function_;
   std::string name_;
-  std::vector<ParameterPlace> parameters_;
+  std::size_t parameter_start_;
 };
 
 // What events, graphs and the device itself work with.
@@ -208,7 +203,7 @@ class CudaDevice final : public Device {
 
  private:
   void allow_shared_memory(KernelRaw kernel, const std::string& name);
-  std::vector<ParameterPlace> parameter_places(KernelRaw kernel, const std::string& name) const;
+  std::size_t parameter_start(KernelRaw kernel, const std::string& name) const;
 
   const DriverTable& driver_;
   DeviceOrdinal device_;
@@ -234,27 +229,23 @@ std::unique_ptr<Kernel> CudaDevice::load(const KernelImage& image) {
   FunctionRaw function = nullptr;
   check(driver_, driver_.kernel_get_function(&function, kernel), "loading kernel '{}' on {}", name, info_.name);
   allow_shared_memory(kernel, name);
-  return std::make_unique<CudaKernel>(this, std::move(library), function, name, parameter_places(kernel, name));
+  return std::make_unique<CudaKernel>(this, std::move(library), function, name, parameter_start(kernel, name));
 }
 
 // Parameters follow each other as in a C structure, but the first need not lie at the start of the parameter space: one
 // of 128-byte alignment, such as a tensor map, lies at offset 112, because the space starts at an odd multiple of 16.
-std::vector<ParameterPlace> CudaDevice::parameter_places(KernelRaw kernel, const std::string& name) const {
-  std::vector<ParameterPlace> places;
-  if (driver_.kernel_get_param_info == nullptr) return places;
-  while (true) {
-    ParameterPlace place;
-    const Result result = driver_.kernel_get_param_info(kernel, places.size(), &place.offset, &place.bytes);
-    if (result == kInvalidValue) break;  // that was the last
-    check(driver_, result, "reading the parameters of kernel '{}' on {}", name, info_.name);
-    require(places.size() < kMaxParameters,
-            "loading kernel '{}' on {}: more than {} parameters; put them into a structure", name, info_.name,
-            kMaxParameters);
-    places.push_back(place);
-  }
-  const std::size_t first = places.empty() ? 0 : places.front().offset;
-  for (ParameterPlace& shifted : places) shifted.offset -= first;
-  return places;
+// Only the first is asked for: asking beyond the last is an error that compute-sanitizer would show.
+std::size_t CudaDevice::parameter_start(KernelRaw kernel, const std::string& name) const {
+  if (driver_.kernel_get_param_info == nullptr) return 0;
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+  const Result result = driver_.kernel_get_param_info(kernel, 0, &offset, &bytes);
+  if (result == kInvalidValue) return 0;  // there are no parameters
+  check(driver_, result, "reading the parameters of kernel '{}' on {}", name, info_.name);
+  require(offset < kMaxParameterStart,
+          "loading kernel '{}' on {}: its first parameter lies {} bytes in; align it to at most {}", name, info_.name,
+          offset, kMaxParameterStart);
+  return offset;
 }
 
 namespace {
@@ -337,18 +328,20 @@ void CudaDevice::launch(const Kernel& kernel, const LaunchGeometry& geometry, st
                       .attribute_count = fill_attributes(geometry, attributes)};
   std::copy(std::begin(grid), std::end(grid), std::begin(config.grid));
   std::copy(std::begin(block), std::end(block), std::begin(config.block));
-  // The driver copies the parameters before it returns. Without their places it takes them as one block of bytes.
-  const std::vector<ParameterPlace>& places = loaded->parameters();
+  // As a block of bytes, because the driver then reads no more than we have. It copies them before it returns.
+  std::byte shifted[kMaxParameterStart + kMaxParameterBytes];
+  const std::size_t start = loaded->parameter_start();
+  auto* first = const_cast<std::byte*>(parameters.data());
   std::size_t bytes = parameters.size();
-  auto* const first = const_cast<std::byte*>(parameters.data());
-  void* extra[] = {kLaunchParamBufferPointer, first, kLaunchParamBufferSize, &bytes, kLaunchParamEnd};
-  void* single[kMaxParameters];
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    GDNJIT_CHECK(places[i].offset + places[i].bytes <= bytes, "parameters shorter than the kernel's");
-    single[i] = first + places[i].offset;
+  if (start != 0) {
+    GDNJIT_CHECK(bytes <= kMaxParameterBytes, "more parameters than a kernel can have");
+    std::memset(shifted, 0, start);
+    std::memcpy(shifted + start, first, bytes);
+    first = shifted;
+    bytes += start;
   }
-  const Result result = places.empty() ? driver_.launch_kernel(&config, loaded->function(), nullptr, extra)
-                                       : driver_.launch_kernel(&config, loaded->function(), single, nullptr);
+  void* extra[] = {kLaunchParamBufferPointer, first, kLaunchParamBufferSize, &bytes, kLaunchParamEnd};
+  const Result result = driver_.launch_kernel(&config, loaded->function(), nullptr, extra);
   if (result != kSuccess)
     throw_driver_error(
         driver_, result,

@@ -101,16 +101,19 @@ TEST_CASE_FIXTURE(Healthy, "a launch is two driver calls and hands over the para
   CHECK(launch.attributes.empty());
 }
 
-TEST_CASE_FIXTURE(Healthy, "parameters are handed over one by one where the driver tells their places") {
-  fake.tells_parameters = true;
-  const auto kernel = device->load(fake_image());
+TEST_CASE_FIXTURE(Healthy, "parameters are handed over where the kernel's first one lies") {
   std::vector<std::byte> parameters(144);
   for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i] = static_cast<std::byte>(i);
-  device->launch(*kernel, small_geometry(), parameters, nullptr, {});
-  CHECK(fake.launches().front().parameters == parameters);
-  const std::vector<std::byte> short_block(100);
-  CHECK(error_of([&] { device->launch(*kernel, small_geometry(), short_block, nullptr, {}); }).code() ==
-        ErrorCode::internal);
+  for (const std::size_t start : {0, 112}) {
+    fake.parameter_start = start;
+    const auto kernel = device->load(fake_image());
+    device->launch(*kernel, small_geometry(), parameters, nullptr, {});
+    std::vector<std::byte> expected(start, std::byte{0});
+    expected.insert(expected.end(), parameters.begin(), parameters.end());
+    CHECK(fake.launches().back().parameters == expected);
+  }
+  fake.parameter_start = 4096;
+  CHECK(error_of([&] { device->load(fake_image()); }).code() == ErrorCode::invalid_argument);
 }
 
 TEST_CASE_FIXTURE(Healthy, "clusters, cooperative and programmatic launches reach the driver as attributes") {

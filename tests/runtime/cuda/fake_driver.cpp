@@ -37,7 +37,7 @@ void FakeDriver::reset() {
                 {kMaxSharedMemoryPerBlockOptin, 232448},
                 {kMaxBlocksPerMultiprocessor, 32}};
   missing_symbols.clear();
-  tells_parameters = false;
+  parameter_start.reset();
   kernel_name = "fake_kernel";
   static_shared_bytes = 1024;
   max_dynamic_shared_bytes = 49152;

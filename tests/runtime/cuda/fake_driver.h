@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -74,8 +75,8 @@ class FakeDriver {
   std::string device_name = "NVIDIA H200";
   std::map<int, int> attributes;
   std::set<std::string> missing_symbols;
-  bool tells_parameters = false;            // cuKernelGetParamInfo knows the kernel's parameters
-  std::string kernel_name = "fake_kernel";  // the only kernel in every binary
+  std::optional<std::size_t> parameter_start;  // of the kernel's first parameter; nothing: it has none
+  std::string kernel_name = "fake_kernel";     // the only kernel in every binary
   int static_shared_bytes = 1024;
   int max_dynamic_shared_bytes = 49152;  // as set by the device
 

@@ -281,19 +281,13 @@ struct FakeFunctions {
     return kSuccess;
   }
 
-  // A tensor map and two pointers.
-  struct FakeParameter {
-    std::size_t offset;
-    std::size_t bytes;
-  };
-  static constexpr FakeParameter kFakeParameters[] = {{112, 128}, {240, 8}, {248, 8}};
-
   static Result kernel_get_param_info(KernelRaw, std::size_t index, std::size_t* offset, std::size_t* bytes) {
     const Guard guard(fake().mutex_);
     if (const Result result = fake().enter_in_context("cuKernelGetParamInfo"); result != kSuccess) return result;
-    if (!fake().tells_parameters || index >= std::size(kFakeParameters)) return kInvalidValue;
-    *offset = kFakeParameters[index].offset;
-    *bytes = kFakeParameters[index].bytes;
+    if (!fake().parameter_start) return kInvalidValue;
+    if (index != 0) return fake().misuse("cuKernelGetParamInfo: beyond the first", kInvalidValue);
+    *offset = *fake().parameter_start;
+    *bytes = 128;
     return kSuccess;
   }
 
@@ -303,23 +297,14 @@ struct FakeFunctions {
     if (!fake().is_live(kLibraryKind, function)) return fake().misuse("cuLaunchKernelEx: unloaded", kInvalidHandle);
     const bool as_bytes = parameters == nullptr && extra[0] == kLaunchParamBufferPointer &&
                           extra[2] == kLaunchParamBufferSize && extra[4] == kLaunchParamEnd;
-    const bool one_by_one = parameters != nullptr && extra == nullptr;
-    if (!as_bytes && !one_by_one) return fake().misuse("cuLaunchKernelEx: parameters", kInvalidValue);
+    if (!as_bytes) return fake().misuse("cuLaunchKernelEx: parameters", kInvalidValue);
     const std::uint32_t(&grid)[3] = config->grid;
     if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 ||
         static_cast<int>(config->shared_bytes) > fake().max_dynamic_shared_bytes) {
       return kInvalidValue;
     }
-    std::vector<std::byte> bytes;
-    if (as_bytes) {
-      const auto* const first = static_cast<const std::byte*>(extra[1]);
-      bytes.assign(first, first + *static_cast<std::size_t*>(extra[3]));
-    } else {
-      for (std::size_t i = 0; i < std::size(kFakeParameters); ++i) {
-        const auto* const first = static_cast<const std::byte*>(parameters[i]);
-        bytes.insert(bytes.end(), first, first + kFakeParameters[i].bytes);
-      }
-    }
+    const auto* const first = static_cast<const std::byte*>(extra[1]);
+    const std::vector<std::byte> bytes(first, first + *static_cast<std::size_t*>(extra[3]));
     fake().launches_.push_back({fake().kernel_name,
                                 {grid[0], grid[1], grid[2]},
                                 {config->block[0], config->block[1], config->block[2]},
