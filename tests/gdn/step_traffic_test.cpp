@@ -89,8 +89,9 @@ TEST_CASE("what every warp reads beside its state stays small") {
     const FieldMap problem = step().complete(parse_fields(std::string("B=64 H=1 HV=2 ") + text));
     CAPTURE(text);
     const LaunchCounters counters = count(*runtime, problem);
-    // Every warp reads q and k of its head: 512 bytes for 4 KiB of state (fp32) or 2 KiB (bf16), all from the caches.
-    CHECK(read_ratio(counters, problem) < 1.35);
+    // Every warp reads q and k of its head: 512 bytes for 4 KiB of state (fp32) or 2 KiB (bf16), and its v and gates,
+    // all from the caches.
+    CHECK(read_ratio(counters, problem) < 1.36);
     CHECK(write_ratio(counters, problem) < 1.02);
   }
 }

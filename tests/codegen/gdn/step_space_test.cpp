@@ -129,12 +129,26 @@ TEST_CASE("sum_lanes keeps every candidate to its lanes, on any device and for a
   }
 }
 
-TEST_CASE("from four tokens on a large batch takes wider warps, a small one stays spread") {
-  const auto warp_v = [](std::int64_t B, int T) {
-    const StepTiles tiles = default_step_tiles(complete_step({.batch = B, .tokens = T}), {});
+TEST_CASE("from four tokens on a large batch with few lanes a column takes wider warps, a small one stays spread") {
+  const auto warp_v = [](std::int64_t B, int T, int sum_lanes) {
+    const StepTiles tiles = default_step_tiles(complete_step({.batch = B, .tokens = T, .sum_lanes = sum_lanes}), {});
     return tiles.block_v / tiles.warps;
   };
-  CHECK(warp_v(64, 2) == warp_v(64, 1));
-  CHECK(warp_v(64, 4) == 2 * warp_v(64, 1));
-  CHECK(warp_v(1, 16) == warp_v(1, 1));
+  CHECK(warp_v(64, 2, 8) == warp_v(64, 1, 8));
+  CHECK(warp_v(64, 4, 8) == 2 * warp_v(64, 1, 8));
+  CHECK(warp_v(1, 16, 8) == warp_v(1, 1, 8));
+  CHECK(warp_v(64, 4, 16) == warp_v(64, 1, 16));
+}
+
+TEST_CASE("the default takes 16 lanes a column where runs allow, and evicts first what the L2 cannot keep") {
+  const auto tiles = [](std::int64_t B, int T, StateLayout layout) {
+    return default_step_tiles(complete_step({.batch = B, .tokens = T, .state_layout = layout}), {});
+  };
+  for (const std::int64_t B : {1, 16, 64, 1024}) CHECK(tiles(B, 1, StateLayout::vk).lanes_k == 16);
+  CHECK(tiles(64, 1, StateLayout::kv).lanes_k == 8);
+  CHECK(tiles(64, 1, StateLayout::vk).cache_hint == device::CacheHint::streaming);
+  CHECK(tiles(256, 1, StateLayout::vk).cache_hint == device::CacheHint::normal);
+  CHECK(tiles(256, 4, StateLayout::vk).cache_hint == device::CacheHint::streaming);
+  CHECK(tiles(8, 1, StateLayout::kv).cache_hint == device::CacheHint::streaming);
+  CHECK(tiles(64, 1, StateLayout::kv).cache_hint == device::CacheHint::normal);
 }

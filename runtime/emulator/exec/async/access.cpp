@@ -86,7 +86,7 @@ void copy_from_global(std::uint64_t from, std::uint64_t bytes, std::byte* into) 
     from += 8, into += 8, bytes -= 8;
   }
   for (; bytes != 0; ++from, ++into, --bytes)
-    *into = __atomic_load_n(reinterpret_cast<const std::byte*>(from), __ATOMIC_RELAXED);
+    *into = std::byte{__atomic_load_n(reinterpret_cast<const unsigned char*>(from), __ATOMIC_RELAXED)};
 }
 
 void copy_to_global(std::uint64_t to, std::uint64_t bytes, const std::byte* from) {
@@ -96,7 +96,8 @@ void copy_to_global(std::uint64_t to, std::uint64_t bytes, const std::byte* from
     __atomic_store_n(reinterpret_cast<std::uint64_t*>(to), word, __ATOMIC_RELAXED);
     from += 8, to += 8, bytes -= 8;
   }
-  for (; bytes != 0; ++from, ++to, --bytes) __atomic_store_n(reinterpret_cast<std::byte*>(to), *from, __ATOMIC_RELAXED);
+  for (; bytes != 0; ++from, ++to, --bytes)
+    __atomic_store_n(reinterpret_cast<unsigned char*>(to), std::to_integer<unsigned char>(*from), __ATOMIC_RELAXED);
 }
 
 // ---- reductions
