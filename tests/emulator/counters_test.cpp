@@ -89,5 +89,42 @@ TEST_CASE("a uniform branch is not divergent") {
   CHECK(count("mov.u32 %r1, %ctaid.x; setp.eq.u32 %p1, %r1, 0; @%p1 bra END; trap; END: ret;").divergent_branches == 0);
 }
 
+TEST_CASE("a profile splits a launch's counts by line, busiest first, and only when it is asked for") {
+  const std::string source = R"(
+extern "C" __global__ void work(float* x) {
+  __shared__ float tile[64];
+  tile[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  float sum = 0;
+  for (int i = 0; i < 64; ++i) sum += tile[(threadIdx.x * 2 + i) % 64];
+  x[threadIdx.x] = sum;
+})";
+  const auto device = make_emulator("sm_90a");
+  const DeviceBuffer x = upload(*device, std::vector<float>(64, 1.0F));
+  const auto counters = run(*device, compile_ptx(source, "work"), "work", parameter_block(x.data()), {.threads = 64});
+  CHECK(device->last_profile().empty());
+  device->set_profiling(true);
+  const auto profiled = run(*device, compile_ptx(source, "work"), "work", parameter_block(x.data()), {.threads = 64});
+  CHECK(std::memcmp(&counters, &profiled, sizeof(counters)) == 0);
+  LineProfile sum;
+  std::uint64_t last = ~0ULL;
+  for (const LineProfile& line : device->last_profile()) {
+    CHECK(line.warp_instructions <= last);
+    last = line.warp_instructions;
+    sum.warp_instructions += line.warp_instructions;
+    sum.lane_instructions += line.lane_instructions;
+    sum.sectors_read += line.sectors_read;
+    sum.sectors_written += line.sectors_written;
+    sum.shared_wavefronts += line.shared_wavefronts;
+    sum.shared_wavefronts_ideal += line.shared_wavefronts_ideal;
+  }
+  CHECK(sum.warp_instructions == profiled.warp_instructions);
+  CHECK(sum.lane_instructions == profiled.lane_instructions);
+  CHECK(sum.sectors_read == profiled.sectors_read);
+  CHECK(sum.sectors_written == profiled.sectors_written);
+  CHECK(sum.shared_wavefronts == profiled.shared_wavefronts);
+  CHECK(sum.shared_wavefronts_ideal < sum.shared_wavefronts);
+}
+
 }  // namespace
 }  // namespace gdnjit::tests

@@ -97,6 +97,35 @@ TEST_CASE("both operators verify several tokens of a model, and the options of o
   CHECK(report["problems"][0]["binary"]["spill_store_bytes"] == 0);
 }
 
+TEST_CASE(
+    "inspect shows figures, counts and lines of each architecture, and leaves profiled binaries out of the cache") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words words = with(with({"inspect"}, kProblem), {"--arch", "sm_80,sm_90a"});
+  const Ran table = tool(with(words, {"--lines", "3"}));
+  INFO(table.out << table.error);
+  REQUIRE(table.exit_code == 0);
+  CHECK(contains(table.out, "occupancy"));
+  CHECK(contains(table.out, "Busiest lines of gdn.step on sm_90a (3 of"));
+  const auto report = tool(with(words, {"--json"})).json();
+  REQUIRE(report["kernels"].size() == 2);
+  for (const auto& kernel : report["kernels"]) {
+    CHECK(kernel["binary"]["spill_store_bytes"] == 0);
+    CHECK(kernel["occupancy"]["blocks_per_sm"] > 0);
+    std::uint64_t instructions = 0, sectors = 0;
+    bool names_template = false;
+    for (const auto& line : kernel["lines"]) {
+      instructions += line["warp_instructions"].get<std::uint64_t>();
+      sectors += line["sectors_read"].get<std::uint64_t>();
+      names_template = names_template || contains(line["file"].get<std::string>(), "gdn/");
+    }
+    CHECK(instructions == kernel["counters"]["warp_instructions"]);
+    CHECK(sectors == kernel["counters"]["sectors_read"]);
+    CHECK(names_template);
+  }
+  CHECK(tool({"list", "--json"}).json()["binaries"].size() == 2);
+}
+
 TEST_CASE("verify passes, and its JSON has every tensor of every check") {
   const TemporaryFolder folder;
   const Tool tool(folder / "cache");
