@@ -32,5 +32,6 @@ void add_warp_cases(std::vector<VectorCase>& cases);
 void add_matrix_cases(std::vector<VectorCase>& cases);
 void add_wgmma_cases(std::vector<VectorCase>& cases);
 void add_async_cases(std::vector<VectorCase>& cases);
+void add_wrapper_cases(std::vector<VectorCase>& cases);
 
 }  // namespace gdnjit::vectors
