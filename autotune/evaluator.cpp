@@ -14,13 +14,6 @@ using cache::TuningStatus;
 constexpr std::uint64_t kSeed = 20'240'611;
 constexpr std::string_view kBatchField = "B";
 
-std::int64_t batch_of(const FieldMap& problem) {
-  const auto text = find_field(problem, kBatchField);
-  std::int64_t batch = 1;
-  if (text) parse_field(kBatchField, *text, batch);
-  return batch;
-}
-
 // What a check may move on this device. The emulator executes a few megabytes a second and core; a GPU is held up
 // by the reference on the host.
 std::int64_t check_bytes(const DeviceInfo& device) {
@@ -39,6 +32,13 @@ std::optional<TuningStatus> status_of(ErrorCode code) {
 }
 
 }  // namespace
+
+std::int64_t batch_of(const FieldMap& problem) {
+  const auto text = find_field(problem, kBatchField);
+  std::int64_t batch = 1;
+  if (text) parse_field(kBatchField, *text, batch);
+  return batch;
+}
 
 FieldMap check_problem(const Operator& op, const FieldMap& full, const FieldMap& tiles, const DeviceInfo& device) {
   const std::int64_t batch = batch_of(full);

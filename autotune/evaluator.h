@@ -2,6 +2,7 @@
 // a worker (autotune/worker_client.h), so that a crash or a hang costs one candidate.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,6 +19,9 @@
 #include "runtime/runtime_impl.h"
 
 namespace gdnjit::autotune {
+
+// The B of a problem; 1 if it has none.
+std::int64_t batch_of(const FieldMap& problem);
 
 // What is known of one candidate after its check.
 struct Checked {

@@ -86,6 +86,41 @@ namespace gdnjit::device {
   "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n GDNJIT_WGMMA_TYPES \
   " {" GDNJIT_WGMMA_D##n "}, "
 
+// Every width: its row, and the numbers of the operands behind its accumulators.
+#define GDNJIT_WGMMA_ROWS                                       \
+  GDNJIT_WGMMA_ROW(8, 4, 5, 6, 7, 8, 9, 10, 11)                 \
+  GDNJIT_WGMMA_ROW(16, 8, 9, 10, 11, 12, 13, 14, 15)            \
+  GDNJIT_WGMMA_ROW(24, 12, 13, 14, 15, 16, 17, 18, 19)          \
+  GDNJIT_WGMMA_ROW(32, 16, 17, 18, 19, 20, 21, 22, 23)          \
+  GDNJIT_WGMMA_ROW(40, 20, 21, 22, 23, 24, 25, 26, 27)          \
+  GDNJIT_WGMMA_ROW(48, 24, 25, 26, 27, 28, 29, 30, 31)          \
+  GDNJIT_WGMMA_ROW(56, 28, 29, 30, 31, 32, 33, 34, 35)          \
+  GDNJIT_WGMMA_ROW(64, 32, 33, 34, 35, 36, 37, 38, 39)          \
+  GDNJIT_WGMMA_ROW(72, 36, 37, 38, 39, 40, 41, 42, 43)          \
+  GDNJIT_WGMMA_ROW(80, 40, 41, 42, 43, 44, 45, 46, 47)          \
+  GDNJIT_WGMMA_ROW(88, 44, 45, 46, 47, 48, 49, 50, 51)          \
+  GDNJIT_WGMMA_ROW(96, 48, 49, 50, 51, 52, 53, 54, 55)          \
+  GDNJIT_WGMMA_ROW(104, 52, 53, 54, 55, 56, 57, 58, 59)         \
+  GDNJIT_WGMMA_ROW(112, 56, 57, 58, 59, 60, 61, 62, 63)         \
+  GDNJIT_WGMMA_ROW(120, 60, 61, 62, 63, 64, 65, 66, 67)         \
+  GDNJIT_WGMMA_ROW(128, 64, 65, 66, 67, 68, 69, 70, 71)         \
+  GDNJIT_WGMMA_ROW(136, 68, 69, 70, 71, 72, 73, 74, 75)         \
+  GDNJIT_WGMMA_ROW(144, 72, 73, 74, 75, 76, 77, 78, 79)         \
+  GDNJIT_WGMMA_ROW(152, 76, 77, 78, 79, 80, 81, 82, 83)         \
+  GDNJIT_WGMMA_ROW(160, 80, 81, 82, 83, 84, 85, 86, 87)         \
+  GDNJIT_WGMMA_ROW(168, 84, 85, 86, 87, 88, 89, 90, 91)         \
+  GDNJIT_WGMMA_ROW(176, 88, 89, 90, 91, 92, 93, 94, 95)         \
+  GDNJIT_WGMMA_ROW(184, 92, 93, 94, 95, 96, 97, 98, 99)         \
+  GDNJIT_WGMMA_ROW(192, 96, 97, 98, 99, 100, 101, 102, 103)     \
+  GDNJIT_WGMMA_ROW(200, 100, 101, 102, 103, 104, 105, 106, 107) \
+  GDNJIT_WGMMA_ROW(208, 104, 105, 106, 107, 108, 109, 110, 111) \
+  GDNJIT_WGMMA_ROW(216, 108, 109, 110, 111, 112, 113, 114, 115) \
+  GDNJIT_WGMMA_ROW(224, 112, 113, 114, 115, 116, 117, 118, 119) \
+  GDNJIT_WGMMA_ROW(232, 116, 117, 118, 119, 120, 121, 122, 123) \
+  GDNJIT_WGMMA_ROW(240, 120, 121, 122, 123, 124, 125, 126, 127) \
+  GDNJIT_WGMMA_ROW(248, 124, 125, 126, 127, 128, 129, 130, 131) \
+  GDNJIT_WGMMA_ROW(256, 128, 129, 130, 131, 132, 133, 134, 135)
+
 // Both operands in shared memory: D = kSign A B, plus D if `accumulate`.
 #define GDNJIT_WGMMA_ROW(n, a, b, accumulated, sign, ta, tb, i6, i7)                                               \
   if constexpr (kN == n) {                                                                                         \
@@ -100,38 +135,7 @@ __device__ __forceinline__ void GDNJIT_WGMMA_NAME(GDNJIT_WGMMA_SUM (&d)[kN / 2],
                                                   MatrixDescriptor matrix_b, bool accumulate) {
   static_assert(wgmma_exists(GDNJIT_WGMMA_ELEMENT, kN, kMajorA, kMajorB, kSign));
   const int add = accumulate;
-  GDNJIT_WGMMA_ROW(8, 4, 5, 6, 7, 8, 9, 10, 11)
-  GDNJIT_WGMMA_ROW(16, 8, 9, 10, 11, 12, 13, 14, 15)
-  GDNJIT_WGMMA_ROW(24, 12, 13, 14, 15, 16, 17, 18, 19)
-  GDNJIT_WGMMA_ROW(32, 16, 17, 18, 19, 20, 21, 22, 23)
-  GDNJIT_WGMMA_ROW(40, 20, 21, 22, 23, 24, 25, 26, 27)
-  GDNJIT_WGMMA_ROW(48, 24, 25, 26, 27, 28, 29, 30, 31)
-  GDNJIT_WGMMA_ROW(56, 28, 29, 30, 31, 32, 33, 34, 35)
-  GDNJIT_WGMMA_ROW(64, 32, 33, 34, 35, 36, 37, 38, 39)
-  GDNJIT_WGMMA_ROW(72, 36, 37, 38, 39, 40, 41, 42, 43)
-  GDNJIT_WGMMA_ROW(80, 40, 41, 42, 43, 44, 45, 46, 47)
-  GDNJIT_WGMMA_ROW(88, 44, 45, 46, 47, 48, 49, 50, 51)
-  GDNJIT_WGMMA_ROW(96, 48, 49, 50, 51, 52, 53, 54, 55)
-  GDNJIT_WGMMA_ROW(104, 52, 53, 54, 55, 56, 57, 58, 59)
-  GDNJIT_WGMMA_ROW(112, 56, 57, 58, 59, 60, 61, 62, 63)
-  GDNJIT_WGMMA_ROW(120, 60, 61, 62, 63, 64, 65, 66, 67)
-  GDNJIT_WGMMA_ROW(128, 64, 65, 66, 67, 68, 69, 70, 71)
-  GDNJIT_WGMMA_ROW(136, 68, 69, 70, 71, 72, 73, 74, 75)
-  GDNJIT_WGMMA_ROW(144, 72, 73, 74, 75, 76, 77, 78, 79)
-  GDNJIT_WGMMA_ROW(152, 76, 77, 78, 79, 80, 81, 82, 83)
-  GDNJIT_WGMMA_ROW(160, 80, 81, 82, 83, 84, 85, 86, 87)
-  GDNJIT_WGMMA_ROW(168, 84, 85, 86, 87, 88, 89, 90, 91)
-  GDNJIT_WGMMA_ROW(176, 88, 89, 90, 91, 92, 93, 94, 95)
-  GDNJIT_WGMMA_ROW(184, 92, 93, 94, 95, 96, 97, 98, 99)
-  GDNJIT_WGMMA_ROW(192, 96, 97, 98, 99, 100, 101, 102, 103)
-  GDNJIT_WGMMA_ROW(200, 100, 101, 102, 103, 104, 105, 106, 107)
-  GDNJIT_WGMMA_ROW(208, 104, 105, 106, 107, 108, 109, 110, 111)
-  GDNJIT_WGMMA_ROW(216, 108, 109, 110, 111, 112, 113, 114, 115)
-  GDNJIT_WGMMA_ROW(224, 112, 113, 114, 115, 116, 117, 118, 119)
-  GDNJIT_WGMMA_ROW(232, 116, 117, 118, 119, 120, 121, 122, 123)
-  GDNJIT_WGMMA_ROW(240, 120, 121, 122, 123, 124, 125, 126, 127)
-  GDNJIT_WGMMA_ROW(248, 124, 125, 126, 127, 128, 129, 130, 131)
-  GDNJIT_WGMMA_ROW(256, 128, 129, 130, 131, 132, 133, 134, 135)
+  GDNJIT_WGMMA_ROWS
 }
 #undef GDNJIT_WGMMA_ROW
 
@@ -150,41 +154,11 @@ __device__ __forceinline__ void GDNJIT_WGMMA_NAME(GDNJIT_WGMMA_SUM (&d)[kN / 2],
                                                   MatrixDescriptor matrix_b, bool accumulate) {
   static_assert(wgmma_exists(GDNJIT_WGMMA_ELEMENT, kN, Major::k, kMajorB, kSign));
   const int add = accumulate;
-  GDNJIT_WGMMA_ROW(8, 4, 5, 6, 7, 8, 9, 10, 11)
-  GDNJIT_WGMMA_ROW(16, 8, 9, 10, 11, 12, 13, 14, 15)
-  GDNJIT_WGMMA_ROW(24, 12, 13, 14, 15, 16, 17, 18, 19)
-  GDNJIT_WGMMA_ROW(32, 16, 17, 18, 19, 20, 21, 22, 23)
-  GDNJIT_WGMMA_ROW(40, 20, 21, 22, 23, 24, 25, 26, 27)
-  GDNJIT_WGMMA_ROW(48, 24, 25, 26, 27, 28, 29, 30, 31)
-  GDNJIT_WGMMA_ROW(56, 28, 29, 30, 31, 32, 33, 34, 35)
-  GDNJIT_WGMMA_ROW(64, 32, 33, 34, 35, 36, 37, 38, 39)
-  GDNJIT_WGMMA_ROW(72, 36, 37, 38, 39, 40, 41, 42, 43)
-  GDNJIT_WGMMA_ROW(80, 40, 41, 42, 43, 44, 45, 46, 47)
-  GDNJIT_WGMMA_ROW(88, 44, 45, 46, 47, 48, 49, 50, 51)
-  GDNJIT_WGMMA_ROW(96, 48, 49, 50, 51, 52, 53, 54, 55)
-  GDNJIT_WGMMA_ROW(104, 52, 53, 54, 55, 56, 57, 58, 59)
-  GDNJIT_WGMMA_ROW(112, 56, 57, 58, 59, 60, 61, 62, 63)
-  GDNJIT_WGMMA_ROW(120, 60, 61, 62, 63, 64, 65, 66, 67)
-  GDNJIT_WGMMA_ROW(128, 64, 65, 66, 67, 68, 69, 70, 71)
-  GDNJIT_WGMMA_ROW(136, 68, 69, 70, 71, 72, 73, 74, 75)
-  GDNJIT_WGMMA_ROW(144, 72, 73, 74, 75, 76, 77, 78, 79)
-  GDNJIT_WGMMA_ROW(152, 76, 77, 78, 79, 80, 81, 82, 83)
-  GDNJIT_WGMMA_ROW(160, 80, 81, 82, 83, 84, 85, 86, 87)
-  GDNJIT_WGMMA_ROW(168, 84, 85, 86, 87, 88, 89, 90, 91)
-  GDNJIT_WGMMA_ROW(176, 88, 89, 90, 91, 92, 93, 94, 95)
-  GDNJIT_WGMMA_ROW(184, 92, 93, 94, 95, 96, 97, 98, 99)
-  GDNJIT_WGMMA_ROW(192, 96, 97, 98, 99, 100, 101, 102, 103)
-  GDNJIT_WGMMA_ROW(200, 100, 101, 102, 103, 104, 105, 106, 107)
-  GDNJIT_WGMMA_ROW(208, 104, 105, 106, 107, 108, 109, 110, 111)
-  GDNJIT_WGMMA_ROW(216, 108, 109, 110, 111, 112, 113, 114, 115)
-  GDNJIT_WGMMA_ROW(224, 112, 113, 114, 115, 116, 117, 118, 119)
-  GDNJIT_WGMMA_ROW(232, 116, 117, 118, 119, 120, 121, 122, 123)
-  GDNJIT_WGMMA_ROW(240, 120, 121, 122, 123, 124, 125, 126, 127)
-  GDNJIT_WGMMA_ROW(248, 124, 125, 126, 127, 128, 129, 130, 131)
-  GDNJIT_WGMMA_ROW(256, 128, 129, 130, 131, 132, 133, 134, 135)
+  GDNJIT_WGMMA_ROWS
 }
 #undef GDNJIT_WGMMA_ROW
 
+#undef GDNJIT_WGMMA_ROWS
 #undef GDNJIT_WGMMA_D8
 #undef GDNJIT_WGMMA_OUT8
 #undef GDNJIT_WGMMA_D16

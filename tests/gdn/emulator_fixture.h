@@ -1,6 +1,7 @@
 // A Runtime on the emulator with a cache in memory, and the step operator's pieces.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -40,6 +41,16 @@ inline std::string check_problem(Runtime::Impl& runtime, const Operator& op, con
 inline std::string check_step(Runtime::Impl& runtime, const FieldMap& problem, const std::optional<FieldMap>& tiles,
                               reference::Inputs inputs, std::uint64_t seed) {
   return check_problem(runtime, step(), problem, tiles, inputs, seed);
+}
+
+// The message of the Error that `call` throws, "" if it throws none.
+inline std::string thrown(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
 }
 
 }  // namespace gdnjit::tests

@@ -8,7 +8,7 @@
 #include "autotune/device_tensors.h"
 #include "tests/gdn/emulator_fixture.h"
 #include "tests/gdn/host_call.h"
-#include "tests/gdn/pairwise.h"
+#include "tests/gdn/pairwise_check.h"
 
 using namespace gdnjit;
 using namespace gdnjit::tests;
@@ -67,15 +67,6 @@ FieldMap problem_of(const Case& built) {
   return problem;
 }
 
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 std::vector<reference::HostTensor> inputs_of(const FieldMap& fields, std::uint64_t seed) {
   return reference::make_workload("gdn.recurrent", recurrent().complete(fields), reference::Inputs::typical, seed)
       ->tensors();
@@ -84,23 +75,14 @@ std::vector<reference::HostTensor> inputs_of(const FieldMap& fields, std::uint64
 }  // namespace
 
 TEST_CASE("every pair of options is right on the emulator") {
-  std::map<std::string, std::unique_ptr<Runtime::Impl>> runtimes;
-  const std::vector<Case> cases = pairwise_cases(axes(), allowed, 2027);
-  MESSAGE(cases.size() << " cases");
-  std::uint64_t seed = 0;
-  for (const Case& built : cases) {
-    const std::string arch = chosen(built, "arch");
-    auto& runtime = runtimes[arch];
-    if (!runtime) runtime = emulator_runtime(arch);
-    const FieldMap problem = problem_of(built);
-    std::optional<FieldMap> tiles;
-    const auto space = recurrent().search_space(problem, runtime->device().info().traits);
-    if (chosen(built, "tiles") == "middle") tiles = space[space.size() / 2];
-    if (chosen(built, "tiles") == "last") tiles = space.back();
-    const auto inputs = chosen(built, "inputs") == "brutal" ? reference::Inputs::brutal : reference::Inputs::typical;
-    INFO("arch " << arch << ", " << fields_text(problem) << ", tiles " << (tiles ? fields_text(*tiles) : "default"));
-    CHECK(check_problem(*runtime, recurrent(), problem, tiles, inputs, ++seed) == "");
-  }
+  const auto tiles_of = [](const Case& built, const FieldMap& problem,
+                           const DeviceTraits& device) -> std::optional<FieldMap> {
+    const auto space = recurrent().search_space(problem, device);
+    if (chosen(built, "tiles") == "middle") return space[space.size() / 2];
+    if (chosen(built, "tiles") == "last") return space.back();
+    return std::nullopt;
+  };
+  check_every_pair(recurrent(), axes(), allowed, 2027, problem_of, tiles_of);
 }
 
 TEST_CASE("empty sequences in every position keep their states, and the others are right") {

@@ -104,15 +104,6 @@ std::string run_strided(Runtime::Impl& runtime, const FieldMap& problem, std::in
   return wrong;
 }
 
-std::string thrown(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("strided views of every tensor give the same result as dense ones") {

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "tests/gdn/emulator_fixture.h"
-#include "tests/gdn/pairwise.h"
+#include "tests/gdn/pairwise_check.h"
 
 using namespace gdnjit;
 using namespace gdnjit::tests;
@@ -84,20 +84,7 @@ std::optional<FieldMap> tiles_of(const Case& built, const FieldMap& problem, con
 }  // namespace
 
 TEST_CASE("every pair of options is right on the emulator") {
-  std::map<std::string, std::unique_ptr<Runtime::Impl>> runtimes;
-  const std::vector<Case> cases = pairwise_cases(axes(), allowed, 2026);
-  MESSAGE(cases.size() << " cases");
-  std::uint64_t seed = 0;
-  for (const Case& built : cases) {
-    const std::string arch = chosen(built, "arch");
-    auto& runtime = runtimes[arch];
-    if (!runtime) runtime = emulator_runtime(arch);
-    const FieldMap problem = problem_of(built);
-    const auto tiles = tiles_of(built, problem, runtime->device().info().traits);
-    const auto inputs = chosen(built, "inputs") == "brutal" ? reference::Inputs::brutal : reference::Inputs::typical;
-    INFO("arch " << arch << ", " << fields_text(problem) << ", tiles " << (tiles ? fields_text(*tiles) : "default"));
-    CHECK(check_step(*runtime, problem, tiles, inputs, ++seed) == "");
-  }
+  check_every_pair(step(), axes(), allowed, 2026, problem_of, tiles_of);
 }
 
 TEST_CASE("every candidate of the search space is right") {

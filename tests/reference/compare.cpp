@@ -78,4 +78,20 @@ void compare_tensor(const HostTensor& before, const HostTensor& after, Expectati
   if (changed > 0) errors.push_back(untouched_error(before.spec.name + " (untouched elements or padding)", changed));
 }
 
+std::vector<OutputError> ExpectedWorkload::compare(const std::vector<HostTensor>& results) const {
+  GDNJIT_CHECK(results.size() == tensors_.size(), "{} tensors for {}", results.size(), tensors_.size());
+  std::vector<OutputError> errors;
+  for (std::size_t index = 0; index < results.size(); ++index) {
+    const HostTensor& before = tensors_[index];
+    const HostTensor& after = results[index];
+    GDNJIT_CHECK(after.bytes.size() == before.bytes.size(), "{}: size changed", before.spec.name);
+    if (before.spec.role != TensorRole::input) {
+      compare_tensor(before, after, expectation(before), errors);
+    } else if (after.bytes != before.bytes) {
+      errors.push_back(untouched_error(before.spec.name + " (input)", 1));
+    }
+  }
+  return errors;
+}
+
 }  // namespace gdnjit::reference

@@ -47,4 +47,17 @@ struct Expectation {
 void compare_tensor(const HostTensor& before, const HostTensor& after, Expectation expected,
                     std::vector<OutputError>& errors);
 
+// A workload whose outputs are judged by an expectation for each; inputs must keep their bits.
+class ExpectedWorkload : public Workload {
+ public:
+  const std::vector<HostTensor>& tensors() const override { return tensors_; }
+  std::vector<OutputError> compare(const std::vector<HostTensor>& results) const override;
+
+ protected:
+  std::vector<HostTensor> tensors_;  // filled by the constructor of the derived class
+
+ private:
+  virtual Expectation expectation(const HostTensor& tensor) const = 0;
+};
+
 }  // namespace gdnjit::reference

@@ -23,7 +23,7 @@ using gdn::RecurrentProblem;
 using gdn::StatePlace;
 using gdn::StepProblem;
 
-class GdnRecurrentWorkload : public Workload {
+class GdnRecurrentWorkload : public ExpectedWorkload {
  public:
   GdnRecurrentWorkload(const FieldMap& fields, Inputs kind, std::uint64_t seed) {
     const Operator& op = find_operator("gdn.recurrent");
@@ -36,24 +36,6 @@ class GdnRecurrentWorkload : public Workload {
     for (HostTensor& tensor : tensors_) {
       if (!fill_input(tensor, layer_, problem_.batch * problem_.tokens, draw)) fill_rest(tensor, seed, draw);
     }
-  }
-
-  const std::vector<HostTensor>& tensors() const override { return tensors_; }
-
-  std::vector<OutputError> compare(const std::vector<HostTensor>& results) const override {
-    GDNJIT_CHECK(results.size() == tensors_.size(), "{} tensors for {}", results.size(), tensors_.size());
-    std::vector<OutputError> errors;
-    for (std::size_t index = 0; index < results.size(); ++index) {
-      const HostTensor& before = tensors_[index];
-      const HostTensor& after = results[index];
-      GDNJIT_CHECK(after.bytes.size() == before.bytes.size(), "{}: size changed", before.spec.name);
-      if (before.spec.role != TensorRole::input) {
-        compare_tensor(before, after, expectation(before), errors);
-      } else if (after.bytes != before.bytes) {
-        errors.push_back(untouched_error(before.spec.name + " (input)", 1));
-      }
-    }
-    return errors;
   }
 
  private:
@@ -121,7 +103,7 @@ class GdnRecurrentWorkload : public Workload {
     return longest;
   }
 
-  Expectation expectation(const HostTensor& tensor) const {
+  Expectation expectation(const HostTensor& tensor) const override {
     const RecurrentOutputs& reference = expected();
     Expectation result;
     if (tensor.spec.name == "o") {
@@ -149,7 +131,6 @@ class GdnRecurrentWorkload : public Workload {
 
   RecurrentProblem problem_;
   StepProblem layer_;
-  std::vector<HostTensor> tensors_;
   std::vector<std::int64_t> read_slot_, write_slot_;
   mutable std::once_flag computed_;
   mutable std::vector<std::int64_t> starts_;

@@ -96,7 +96,7 @@ struct Indices {
   const StepProblem& problem_;
 };
 
-class GdnStepWorkload : public Workload {
+class GdnStepWorkload : public ExpectedWorkload {
  public:
   GdnStepWorkload(const FieldMap& fields, Inputs kind, std::uint64_t seed) {
     const Operator& op = find_operator("gdn.step");
@@ -108,24 +108,6 @@ class GdnStepWorkload : public Workload {
     for (HostTensor& tensor : tensors_) {
       if (!fill_input(tensor, problem_, problem_.batch * problem_.tokens, draw)) fill_rest(tensor, indices, draw);
     }
-  }
-
-  const std::vector<HostTensor>& tensors() const override { return tensors_; }
-
-  std::vector<OutputError> compare(const std::vector<HostTensor>& results) const override {
-    GDNJIT_CHECK(results.size() == tensors_.size(), "{} tensors for {}", results.size(), tensors_.size());
-    std::vector<OutputError> errors;
-    for (std::size_t index = 0; index < results.size(); ++index) {
-      const HostTensor& before = tensors_[index];
-      const HostTensor& after = results[index];
-      GDNJIT_CHECK(after.bytes.size() == before.bytes.size(), "{}: size changed", before.spec.name);
-      if (before.spec.role != TensorRole::input) {
-        compare_tensor(before, after, expectation(before), errors);
-      } else if (after.bytes != before.bytes) {
-        errors.push_back(untouched_error(before.spec.name + " (input)", 1));
-      }
-    }
-    return errors;
   }
 
  private:
@@ -159,7 +141,7 @@ class GdnStepWorkload : public Workload {
     return expected_;
   }
 
-  Expectation expectation(const HostTensor& tensor) const {
+  Expectation expectation(const HostTensor& tensor) const override {
     const StepOutputs& reference = expected();
     Expectation result;
     if (tensor.spec.name == "o") {
@@ -192,7 +174,6 @@ class GdnStepWorkload : public Workload {
   }
 
   StepProblem problem_;
-  std::vector<HostTensor> tensors_;
   mutable std::once_flag computed_;
   mutable std::vector<bool> padded_;
   mutable StepOutputs expected_;

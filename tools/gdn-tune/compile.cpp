@@ -44,7 +44,7 @@ class CompileCommand : public Command {
     for (const std::string& note : selection.notes) console.note(note);
     const Options options = runtime_.options();
     require(options.policy != Policy::strict, "policy strict forbids compiling: use --policy cached");
-    const std::vector<std::unique_ptr<Runtime::Impl>> runtimes = open_runtimes(options);
+    const std::vector<std::unique_ptr<Runtime::Impl>> runtimes = open_runtimes(options, archs_);
     std::vector<Job> jobs;
     for (const auto& runtime : runtimes) {
       for (const SelectedProblem& selected : selection.problems) {
@@ -66,26 +66,6 @@ class CompileCommand : public Command {
   }
 
  private:
-  // One runtime per architecture; the emulator stands for devices that are not here. All share one cache file.
-  std::vector<std::unique_ptr<Runtime::Impl>> open_runtimes(const Options& options) const {
-    std::vector<std::string> archs;
-    for (const std::string& arch : archs_) {
-      if (arch == "all") {
-        archs.insert(archs.end(), known_architectures().begin(), known_architectures().end());
-      } else {
-        archs.push_back(parse_target(arch).arch);
-      }
-    }
-    std::vector<std::unique_ptr<Runtime::Impl>> runtimes;
-    if (archs.empty()) runtimes.push_back(std::make_unique<Runtime::Impl>(options));
-    for (const std::string& arch : archs) {
-      Options of_arch = options;
-      of_arch.set("device", "emulator:" + arch);
-      runtimes.push_back(std::make_unique<Runtime::Impl>(of_arch));
-    }
-    return runtimes;
-  }
-
   static const std::string& arch_of(const Job& job) { return job.runtime->device().info().traits.arch; }
 
   static std::string name_of(const Job& job, const std::vector<std::string>& shown) {

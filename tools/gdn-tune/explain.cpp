@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "autotune/evaluator.h"
 #include "autotune/tune_hook.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -33,12 +34,6 @@ std::string traffic_text(std::uint64_t sectors, std::int64_t least) {
   const std::string moved = fmt::format("{} in sectors of 32 bytes", sector_bytes_text(sectors));
   if (least <= 0) return moved;
   return fmt::format("{}, {:.3f} of the least", moved, static_cast<double>(bytes) / static_cast<double>(least));
-}
-
-std::int64_t batch_of(const FieldMap& problem) {
-  std::int64_t batch = 1;
-  if (const auto text = find_field(problem, "B")) parse_field("B", *text, batch);
-  return batch;
 }
 
 class ExplainCommand : public Command {
@@ -104,7 +99,7 @@ class ExplainCommand : public Command {
   static void print_kernel(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) {
     const SelectedProblem& selected = *explanation.selected;
     const cache::BinaryRecord& binary = *explanation.binary;
-    const LaunchGeometry geometry = explanation.instance->geometry(batch_of(selected.problem));
+    const LaunchGeometry geometry = explanation.instance->geometry(autotune::batch_of(selected.problem));
     const std::string origin = origin_text(selected);
     console.print(
         console.styled(fmt::format("{} on {}", selected.op->name(), runtime.device().info().name), Style::strong) +
@@ -189,7 +184,7 @@ class ExplainCommand : public Command {
 
   static Json json_of_explanation(const Explanation& explanation) {
     const SelectedProblem& selected = *explanation.selected;
-    const LaunchGeometry geometry = explanation.instance->geometry(batch_of(selected.problem));
+    const LaunchGeometry geometry = explanation.instance->geometry(autotune::batch_of(selected.problem));
     Json records = Json::array();
     for (const cache::TuningRecord& record : explanation.records) records.push_back(json_of(record));
     Json json = {

@@ -1,10 +1,9 @@
 #include "autotune/checker.h"
-#include "codegen/kernel_spec.h"
-#include "runtime/build.h"
 #include "runtime/device_choice.h"
 #include "runtime/plan.h"
 #include "runtime/support/check.h"
 #include "runtime/tile_lookup.h"
+#include "tools/gdn-tune/binary.h"
 #include "tools/gdn-tune/explain.h"
 #include "tools/gdn-tune/units.h"
 
@@ -25,20 +24,6 @@ std::string why(const Runtime::Impl& runtime, const Explanation& explanation) {
   return explanation.records.empty() ? "the default: no tuning record for this problem"
                                      : fmt::format("the default: none of {} fits this device and basis",
                                                    plural(explanation.records.size(), "tuning record"));
-}
-
-void find_binary(Runtime::Impl& runtime, Explanation& explanation) {
-  const KernelSpec& spec = explanation.instance->spec();
-  try {
-    const Built built = build_kernel(runtime, *explanation.selected->op, explanation.selected->problem, spec);
-    explanation.binary = built.binary;
-    explanation.compiled = built.compiled;
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::compile_failed) throw;
-    const Digest request = request_digest(spec, runtime.templates());
-    explanation.binary = runtime.cache().find(kernel_key(request, runtime.toolchain()), spec.signature);
-    if (!explanation.binary) throw;
-  }
 }
 
 // Runs the kernel once on the emulator: the device itself, or one of the device's architecture beside it.
@@ -88,7 +73,9 @@ Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std
   for (const TemplateFile* file : runtime.templates().closure(choice.instance->spec().source)) {
     explanation.templates.push_back(file->name);
   }
-  find_binary(runtime, explanation);
+  const FoundBinary found = find_or_build(runtime, selected, explanation.instance->spec());
+  explanation.binary = found.binary;
+  explanation.compiled = found.compiled;
   if (explanation.binary->status == cache::BinaryStatus::ready) {
     try {
       count(runtime, most_counted_bytes, explanation);

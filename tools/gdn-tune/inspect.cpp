@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "autotune/tune_hook.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tools/gdn-tune/command.h"
@@ -45,7 +44,7 @@ class InspectCommand : public Command {
     const Selection selection = select_problems(selection_, operators());
     for (const std::string& note : selection.notes) console.note(note);
     require(!selection.problems.empty(), "no problem is left to inspect");
-    const std::vector<std::unique_ptr<Runtime::Impl>> runtimes = make_runtimes();
+    const std::vector<std::unique_ptr<Runtime::Impl>> runtimes = open_runtimes(runtime_.options(), archs_);
     std::vector<Inspection> inspections;
     Result result;
     for (const SelectedProblem& selected : selection.problems) {
@@ -72,25 +71,6 @@ class InspectCommand : public Command {
   }
 
  private:
-  std::vector<std::unique_ptr<Runtime::Impl>> make_runtimes() const {
-    std::vector<std::string> archs;
-    for (const std::string& arch : archs_) {
-      if (arch == "all") {
-        archs.insert(archs.end(), known_architectures().begin(), known_architectures().end());
-      } else {
-        archs.push_back(parse_target(arch).arch);
-      }
-    }
-    std::vector<std::unique_ptr<Runtime::Impl>> runtimes;
-    if (archs.empty()) runtimes.push_back(std::make_unique<Runtime::Impl>(runtime_.options()));
-    for (const std::string& arch : archs) {
-      Options options = runtime_.options();
-      options.set("device", "emulator:" + arch);
-      runtimes.push_back(std::make_unique<Runtime::Impl>(options));
-    }
-    return runtimes;
-  }
-
   static void print_figures(const Console& console, const std::vector<Inspection>& inspections) {
     Table table({{"arch"},
                  {"kernel", Table::Align::left, true},

@@ -1,11 +1,11 @@
 #include "tools/gdn-tune/inspection.h"
 
 #include "autotune/checker.h"
-#include "codegen/kernel_spec.h"
-#include "runtime/build.h"
+#include "autotune/evaluator.h"
 #include "runtime/emulator/emulator_device.h"
 #include "runtime/plan.h"
 #include "runtime/support/check.h"
+#include "tools/gdn-tune/binary.h"
 #include "tools/gdn-tune/units.h"
 
 namespace gdnjit::tool {
@@ -25,23 +25,6 @@ class LineInfoCompiler : public Compiler {
  private:
   Compiler& compiler_;
 };
-
-std::int64_t batch_of(const FieldMap& problem) {
-  std::int64_t batch = 1;
-  if (const auto text = find_field(problem, "B")) parse_field("B", *text, batch);
-  return batch;
-}
-
-void find_binary(Runtime::Impl& runtime, const KernelSpec& spec, Inspection& inspection) {
-  try {
-    inspection.binary = build_kernel(runtime, *inspection.selected->op, inspection.selected->problem, spec).binary;
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::compile_failed) throw;
-    const Digest request = request_digest(spec, runtime.templates());
-    inspection.binary = runtime.cache().find(kernel_key(request, runtime.toolchain()), spec.signature);
-    if (!inspection.binary) throw;
-  }
-}
 
 // In a runtime of its own, whose cache is memory: binaries with lines are for nobody else.
 void count(Runtime::Impl& runtime, Inspection& inspection) {
@@ -72,9 +55,9 @@ Inspection inspect(Runtime::Impl& runtime, const SelectedProblem& selected, cons
   inspection.arch = runtime.device().info().traits.arch;
   inspection.tiles = tiles;
   const auto instance = op.instantiate(selected.problem, tiles, Target{inspection.arch});
-  inspection.geometry = instance->geometry(batch_of(selected.problem));
+  inspection.geometry = instance->geometry(autotune::batch_of(selected.problem));
   inspection.floor = op.footprint(selected.problem);
-  find_binary(runtime, instance->spec(), inspection);
+  inspection.binary = find_or_build(runtime, selected, instance->spec()).binary;
   if (inspection.binary->status != cache::BinaryStatus::ready) {
     inspection.counters_note = "not counted: the compile failed";
     return inspection;

@@ -48,4 +48,24 @@ Options RuntimeArguments::options() const {
   return options;
 }
 
+std::vector<std::unique_ptr<Runtime::Impl>> open_runtimes(const Options& options,
+                                                          const std::vector<std::string>& archs) {
+  std::vector<std::string> known;
+  for (const std::string& name : archs) {
+    if (name == "all") {
+      known.insert(known.end(), known_architectures().begin(), known_architectures().end());
+    } else {
+      known.push_back(parse_target(name).arch);
+    }
+  }
+  std::vector<std::unique_ptr<Runtime::Impl>> runtimes;
+  if (known.empty()) runtimes.push_back(std::make_unique<Runtime::Impl>(options));
+  for (const std::string& name : known) {
+    Options of_arch = options;
+    of_arch.set("device", "emulator:" + name);
+    runtimes.push_back(std::make_unique<Runtime::Impl>(of_arch));
+  }
+  return runtimes;
+}
+
 }  // namespace gdnjit::tool

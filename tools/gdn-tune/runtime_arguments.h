@@ -3,9 +3,11 @@
 
 #include <gdnjit/options.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "runtime/runtime_impl.h"
 #include "tools/gdn-tune/arguments.h"
 
 namespace gdnjit::tool {
@@ -29,5 +31,10 @@ struct RuntimeArguments {
   // Throws invalid_argument for a value that Options refuses, and for --arch with a GPU.
   Options options() const;
 };
+
+// One runtime for each architecture of an --arch list ("all": every one that is known), or that of `options` if the
+// list is empty. The emulator stands for devices that are not here; all share one cache file.
+std::vector<std::unique_ptr<Runtime::Impl>> open_runtimes(const Options& options,
+                                                          const std::vector<std::string>& archs);
 
 }  // namespace gdnjit::tool
