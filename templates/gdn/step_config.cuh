@@ -6,6 +6,7 @@
 #include <gdnjit/gdn_options.h>
 
 #include "device/memory_hint.cuh"
+#include "gdn/strides.cuh"
 
 namespace gdnjit::gdn {
 
@@ -150,30 +151,6 @@ template <typename Visitor>
 constexpr void visit_fields(const StepConfig& c, Visitor&& visit) {
   visit_step_config(c, visit);
 }
-
-// A tensor addressed by sequence, token and value head. The head hv is (h, j): key head and place in its group, so one
-// form serves separate, packed and interleaved inputs. Strides count elements. Ragged batches do
-// not use `batch`: their tokens count from the start of the whole tensor.
-struct HeadStrides {
-  long long batch;
-  long long token;
-  long long key_head;
-  long long group;
-};
-
-// States addressed by row (sequence or slot), token and value head.
-struct StateStrides {
-  long long row;
-  long long token;
-  long long head;
-};
-
-// An array of indices by sequence and, where it has two dimensions, token.
-struct IndexArray {
-  const void* data;
-  long long row;
-  long long token;
-};
 
 // The kernel's only argument, passed by value.
 struct StepParams {
