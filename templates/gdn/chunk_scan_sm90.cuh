@@ -45,6 +45,9 @@ struct ChunkScanSm90 {
   // The mbarriers of a stage.
   static __device__ __forceinline__ int full(int stage) { return kPlan.barriers + 16 * stage; }
   static __device__ __forceinline__ int empty(int stage) { return full(stage) + 8; }
+  // And those of a warpgroup's staging tile.
+  static __device__ __forceinline__ int output_full(int warpgroup) { return full(c.stages + warpgroup); }
+  static __device__ __forceinline__ int output_empty(int warpgroup) { return empty(c.stages + warpgroup); }
 
   // What this block works on.
   struct Work {
@@ -166,6 +169,49 @@ struct ChunkScanSm90 {
     }
   }
 
+  // ---- the storing warp ------------------------------------------------------------------------------------------
+
+  // A whole chunk's tile of o goes by a bulk copy; of the last chunk only the sequence's rows, for behind them lie
+  // another's.
+  static __device__ __forceinline__ void store_outputs(const ChunkSm90Params& p, const Work& at, unsigned base) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    for (int turn = 0; turn <= at.chunks; ++turn) {
+      const int token = kChunk * (turn - 1), valid = at.tokens - token;
+#pragma unroll
+      for (int w = 0; w < kPlan.warpgroups; ++w) {
+        const unsigned staging = base + kPlan.output + w * kPlan.value_bytes;
+        device::mbarrier_wait(base + output_full(w), turn & 1);
+        if (turn > 0 && valid < kChunk) {
+          store_rows(p, at, staging, at.v0 + 64 * w, token, valid, lane);
+        } else if (turn > 0 && lane == 0) {
+          device::tensor_store(p.o,
+                               device::Corner4{at.v0 + 64 * w, at.hv, static_cast<int>(at.first_token) + token,
+                                               c.ragged ? 0 : at.sequence},
+                               staging);
+          device::bulk_commit();
+          device::bulk_wait_read<0>();
+        }
+        if (lane == 0) device::mbarrier_arrive(base + output_empty(w));
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void store_rows(const ChunkSm90Params& p, const Work& at, unsigned staging, int v0,
+                                                    int token, int rows, int lane) {
+    const HeadStrides& strides = p.call.o_strides;
+    const long long start = (c.ragged ? 0 : at.sequence * strides.batch) + at.hv * strides.key_head +
+                            (at.first_token + token) * strides.token + v0;
+    for (int unit = lane; unit < 8 * rows; unit += 32) {
+      const int row = unit / 8, v = unit % 8 * 8;
+      if (v0 + v >= c.head_dim_v) continue;
+      uint4 words;
+      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                   : "r"(staging + device::swizzled<device::Swizzle::bytes128>(row * 128 + 2 * v)));
+      *static_cast<uint4*>(device::element<c.output_dtype>(p.call.o, start + row * strides.token + v)) = words;
+    }
+  }
+
   // ---- the consumers ---------------------------------------------------------------------------------------------
 
   // One warpgroup's view of the block.
@@ -174,14 +220,25 @@ struct ChunkScanSm90 {
     unsigned staging;  // its tile of o
     int warpgroup, thread, lane;
     int row;  // of S^T in the block of V: of the thread's accumulators 0 and 1; 2 and 3 lie 8 further
+
+    // Where the lane's row of tokens 16 `pair` .. + 15 begins in a tile [token, 64 V] for ldmatrix and stmatrix,
+    // transposed: matrix m of four holds tokens 8 (m / 2) .. and V 8 (m % 2) .. of the warp's 16.
+    __device__ __forceinline__ unsigned tile_offset(int pair) const {
+      const int token = 16 * pair + lane % 8 + 8 * (lane / 16), v = 16 * (thread / 32) + 8 * (lane / 8 % 2);
+      return device::swizzled<device::Swizzle::bytes128>(token * 128 + 2 * v);
+    }
   };
 
-  static __device__ __forceinline__ float2 factors(unsigned record, int tile, int lane) {
-    float2 pair;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
-                 : "=f"(pair.x), "=f"(pair.y)
-                 : "r"(record + 4 * (8 * tile + lane % 4 * 2)));
-    return pair;
+  // Factors of the thread's columns 8 i + 2 (lane % 4) and the next. Read ahead of the wait for what they scale: a load
+  // takes as long as an instruction of the tensor cores.
+  template <int kTiles>
+  static __device__ __forceinline__ void load_factors(unsigned row, int lane, float2 (&pairs)[kTiles]) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                   : "=f"(pairs[tile].x), "=f"(pairs[tile].y)
+                   : "r"(row + 4 * (8 * tile + lane % 4 * 2)));
+    }
   }
   static __device__ __forceinline__ float shared_float(unsigned address) {
     float value;
@@ -189,59 +246,47 @@ struct ChunkScanSm90 {
     return value;
   }
 
-  // W^T from (k S)^T in place: w = v - sf w; tokens from `valid` on are 0.
-  static __device__ __forceinline__ void subtract_from_values(const Consumer& me, unsigned stage, int valid,
-                                                              float (&w)[32]) {
+  // The warpgroup's v^T [V, token], 16 bits, as the accumulators lie: words 2 i and 2 i + 1 are of token tile i.
+  static __device__ __forceinline__ void load_values(const Consumer& me, unsigned stage, unsigned (&v)[4][4]) {
     const unsigned tile = stage + kPlan.value + me.warpgroup * kPlan.value_bytes;
-    // ldmatrix: matrix m of four holds tokens 8 (m / 2) .., V 8 (m % 2) ..
-    const int row = me.lane % 8 + 8 * (me.lane / 16);
-    const int column = 16 * (me.thread / 32) + 8 * (me.lane / 8 % 2);
 #pragma unroll
-    for (int pair = 0; pair < 4; ++pair) {
-      unsigned words[4];
-      device::ldmatrix_transposed(
-          words, tile + device::swizzled<device::Swizzle::bytes128>((16 * pair + row) * 128 + 2 * column));
+    for (int pair = 0; pair < 4; ++pair) device::ldmatrix_transposed(v[pair], tile + me.tile_offset(pair));
+  }
+
+  // W^T from (k S)^T in place: w = v - sf w.
+  static __device__ __forceinline__ void subtract_from_values(const unsigned (&v)[4][4], const float2 (&factors)[8],
+                                                              float (&w)[32]) {
 #pragma unroll
-      for (int m = 0; m < 4; ++m) {
-        const int tile_n = 2 * pair + m / 2;
-        const float2 factor = factors(stage + kPlan.factors + ChunkFactors::kState, tile_n, me.lane);
-        const unsigned word[1] = {words[m]};
-        float v[2];
-        device::unpack<c.operand_dtype(), 2>(word, v);
-        float& low = w[4 * tile_n + 2 * (m % 2)];
-        float& high = w[4 * tile_n + 2 * (m % 2) + 1];
-        low = fmaf(-factor.x, low, v[0]);
-        high = fmaf(-factor.y, high, v[1]);
-        if (valid < kChunk) {
-          const int token = 8 * tile_n + me.lane % 4 * 2;
-          if (token >= valid) low = 0.0f;
-          if (token + 1 >= valid) high = 0.0f;
-        }
-      }
+    for (int i = 0; i < 16; ++i) {
+      const unsigned word[1] = {v[i / 4][i % 4]};
+      float values[2];
+      device::unpack<c.operand_dtype(), 2>(word, values);
+      w[2 * i] = fmaf(-factors[i / 2].x, w[2 * i], values[0]);
+      w[2 * i + 1] = fmaf(-factors[i / 2].y, w[2 * i + 1], values[1]);
+    }
+  }
+  // Zeros in the columns from `valid` on: behind the sequence's end v may hold anything.
+  static __device__ __forceinline__ void clear_columns(int valid, int lane, float (&w)[32]) {
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      if (8 * (i / 4) + lane % 4 * 2 + i % 2 >= valid) w[i] = 0.0f;
     }
   }
 
-  static __device__ __forceinline__ void scale_columns(unsigned factor_row, int lane, float (&d)[32]) {
+  template <int kTiles>
+  static __device__ __forceinline__ void scale_columns(const float2 (&factors)[kTiles], float (&d)[4 * kTiles]) {
 #pragma unroll
-    for (int tile = 0; tile < 8; ++tile) {
-      const float2 factor = factors(factor_row, tile, lane);
-      d[4 * tile] *= factor.x;
-      d[4 * tile + 1] *= factor.y;
-      d[4 * tile + 2] *= factor.x;
-      d[4 * tile + 3] *= factor.y;
+    for (int i = 0; i < 2 * kTiles; ++i) {
+      d[2 * i] *= factors[i / 2].x;
+      d[2 * i + 1] *= factors[i / 2].y;
     }
   }
 
   static __device__ __forceinline__ void decay_state(unsigned factor_rows, int lane, float (&s)[kK / 2]) {
     if constexpr (c.per_channel()) {
-#pragma unroll
-      for (int tile = 0; tile < kStateTiles; ++tile) {
-        const float2 decay = factors(factor_rows + ChunkFactors::kDecay, tile, lane);
-        s[4 * tile] *= decay.x;
-        s[4 * tile + 1] *= decay.y;
-        s[4 * tile + 2] *= decay.x;
-        s[4 * tile + 3] *= decay.y;
-      }
+      float2 decays[kStateTiles];
+      load_factors(factor_rows + ChunkFactors::kDecay, lane, decays);
+      scale_columns(decays, s);
     } else {
       const float decay = shared_float(factor_rows + ChunkFactors::kDecay);
 #pragma unroll
@@ -259,53 +304,13 @@ struct ChunkScanSm90 {
     }
   }
 
-  // o^T to the tensor, through the warpgroup's staging tile [token, V]. Chunk -1 goes nowhere.
-  static __device__ __forceinline__ void store_output(const ChunkSm90Params& p, const Work& at, const Consumer& me,
-                                                      int chunk,
-                                                      const unsigned (&o)[4][4]) {
-    if (me.thread == 0) device::bulk_wait_read<0>();
-    device::named_barrier<128>(1 + me.warpgroup);
-    const int row = me.lane % 8 + 8 * (me.lane / 16);
-    const int column = 16 * (me.thread / 32) + 8 * (me.lane / 8 % 2);
+  // Puts o^T into the warpgroup's staging tile [token, V] and hands it to the storing warp. `turn` counts from 0.
+  static __device__ __forceinline__ void hand_output(const Consumer& me, int turn, const unsigned (&o)[4][4]) {
+    device::mbarrier_wait(me.base + output_empty(me.warpgroup), (turn & 1) ^ 1);
 #pragma unroll
-    for (int pair = 0; pair < 4; ++pair) {
-      device::stmatrix_transposed(
-          me.staging + device::swizzled<device::Swizzle::bytes128>((16 * pair + row) * 128 + 2 * column), o[pair]);
-    }
+    for (int pair = 0; pair < 4; ++pair) device::stmatrix_transposed(me.staging + me.tile_offset(pair), o[pair]);
     device::fence_async_shared();
-    device::named_barrier<128>(1 + me.warpgroup);
-    if (chunk < 0) return;
-    const int valid = at.tokens - kChunk * chunk;
-    if (valid >= kChunk) {
-      if (me.thread == 0) {
-        device::tensor_store(
-            p.o,
-            device::Corner4{at.v0 + 64 * me.warpgroup, at.hv, static_cast<int>(at.first_token) + kChunk * chunk,
-                            c.ragged ? 0 : at.sequence},
-            me.staging);
-        device::bulk_commit();
-      }
-    } else {
-      store_tail(p, at, me, chunk, valid);
-    }
-  }
-
-  // The rows that the sequence has of its last chunk: behind them lie another sequence's.
-  static __device__ __forceinline__ void store_tail(const ChunkSm90Params& p, const Work& at, const Consumer& me,
-                                                    int chunk, int valid) {
-    const HeadStrides& strides = p.call.o_strides;
-    const long long start = (c.ragged ? 0 : at.sequence * strides.batch) + at.hv * strides.key_head;
-    const int v0 = at.v0 + 64 * me.warpgroup;
-    for (int unit = me.thread; unit < 8 * valid; unit += 128) {
-      const int token = unit / 8, column = unit % 8 * 8;
-      if (v0 + column >= c.head_dim_v) continue;
-      uint4 words;
-      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                   : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
-                   : "r"(me.staging + device::swizzled<device::Swizzle::bytes128>(token * 128 + 2 * column)));
-      const long long index = start + (at.first_token + kChunk * chunk + token) * strides.token + v0 + column;
-      *static_cast<uint4*>(device::element<c.output_dtype>(p.call.o, index)) = words;
-    }
+    device::mbarrier_arrive(me.base + output_full(me.warpgroup));
   }
 
   // Rows of k past the sequence's end may hold anything, NaN too: 0 times them must be 0. All warpgroups.
@@ -321,14 +326,14 @@ struct ChunkScanSm90 {
     device::named_barrier<128 * kPlan.warpgroups>(7);
   }
 
-  // Issues k S of a chunk.
-  static __device__ __forceinline__ void begin_chunk(const Work& at, const Consumer& me, int chunk,
-                                                     const unsigned (&operand)[kSteps][4], float (&w)[32]) {
-    const unsigned stage = me.base + chunk % c.stages * kPlan.stage_bytes;
-    device::mbarrier_wait(me.base + full(chunk % c.stages), chunk / c.stages & 1);
-    if (c.tiles == ChunkTiles::input && at.tokens - kChunk * chunk < kChunk) {
-      clear_key_tail(me, stage, at.tokens - kChunk * chunk);
-    }
+  // Waits for a chunk's stage and issues its k S.
+  static __device__ __forceinline__ void begin_chunk(const Work& at, const Consumer& me, int chunk, int ring,
+                                                     unsigned phase, const unsigned (&operand)[kSteps][4],
+                                                     float (&w)[32]) {
+    const unsigned stage = me.base + ring * kPlan.stage_bytes;
+    device::mbarrier_wait(me.base + full(ring), phase);
+    const int valid = at.tokens - kChunk * chunk;
+    if (c.tiles == ChunkTiles::input && valid < kChunk) clear_key_tail(me, stage, valid);
     device::wgmma_fence(w);
     state_product<0, kSteps>(w, operand, stage + kPlan.key);
     device::wgmma_commit();
@@ -346,18 +351,23 @@ struct ChunkScanSm90 {
       return;
     }
     float w[32], o[32];
-    unsigned output[4][4];
+    unsigned output[4][4] = {};
+    int ring = 0;  // the chunk's place in the ring
+    unsigned phase = 0;
     for (int chunk = 0; chunk < at.chunks; ++chunk) {
-      const unsigned stage = me.base + chunk % c.stages * kPlan.stage_bytes;
-      begin_chunk(at, me, chunk, operand, w);
-      if constexpr (c.write_output) store_output(p, at, me, chunk - 1, output);
+      const unsigned stage = me.base + ring * kPlan.stage_bytes;
+      begin_chunk(at, me, chunk, ring, phase, operand, w);
+      if constexpr (c.write_output) hand_output(me, chunk, output);  // of the chunk before; the first is not stored
       device::wgmma_fence(o);
       state_product<0, kSteps / 2>(o, operand, stage + kPlan.query);
       device::wgmma_commit();
-      device::wgmma_wait<1>(w);
-      decay_state(stage + kPlan.factors, me.lane, s);
-      subtract_from_values(me, stage, at.tokens - kChunk * chunk, w);
       unsigned x[4][4];
+      float2 factors[8];
+      load_values(me, stage, x);
+      load_factors(stage + kPlan.factors + ChunkFactors::kState, me.lane, factors);
+      device::wgmma_wait<1>(w);
+      subtract_from_values(x, factors, w);
+      if (at.tokens - kChunk * chunk < kChunk) clear_columns(at.tokens - kChunk * chunk, me.lane, w);
       pack_operand<8>(w, x);
       // D, and the other half of q S behind it.
       device::wgmma_fence(w);
@@ -365,16 +375,19 @@ struct ChunkScanSm90 {
       device::wgmma_commit();
       state_product<kSteps / 2, kSteps>(o, operand, stage + kPlan.query);
       device::wgmma_commit();
+      decay_state(stage + kPlan.factors, me.lane, s);
+      load_factors(stage + kPlan.factors + ChunkFactors::kKey, me.lane, factors);
       device::wgmma_wait<1>(w);
       unsigned d[4][4];
       pack_operand<8>(w, d);
-      scale_columns(stage + kPlan.factors + ChunkFactors::kKey, me.lane, w);
+      scale_columns(factors, w);
       pack_operand<8>(w, x);
       device::wgmma_fence(s);
       update_product(s, x, stage + kPlan.decayed);
       device::wgmma_commit();
+      load_factors(stage + kPlan.factors + ChunkFactors::kQuery, me.lane, factors);
       device::wgmma_wait<1>(o);
-      scale_columns(stage + kPlan.factors + ChunkFactors::kQuery, me.lane, o);
+      scale_columns(factors, o);
       device::wgmma_fence(o);
       square_product<true>(o, d, stage + kPlan.square_p);
       device::wgmma_commit();
@@ -382,11 +395,14 @@ struct ChunkScanSm90 {
       pack_operand<kStateTiles>(s, operand);
       device::wgmma_wait<0>(o);
       pack_output(o, output);
-      device::mbarrier_arrive(me.base + empty(chunk % c.stages));
+      device::mbarrier_arrive(me.base + empty(ring));
+      if (++ring == c.stages) {
+        ring = 0;
+        phase ^= 1;
+      }
     }
-    if constexpr (c.write_output) store_output(p, at, me, at.chunks - 1, output);
+    if constexpr (c.write_output) hand_output(me, at.chunks, output);
     store_state(p, at, me, s);
-    if (me.thread == 0) device::bulk_wait_read<0>();
   }
 
   // ---- the state -------------------------------------------------------------------------------------------------
@@ -467,6 +483,10 @@ struct ChunkScanSm90 {
         device::mbarrier_init(base + full(stage), 1);
         device::mbarrier_init(base + empty(stage), 128 * kPlan.warpgroups);
       }
+      for (int warpgroup = 0; warpgroup < kPlan.warpgroups; ++warpgroup) {
+        device::mbarrier_init(base + output_full(warpgroup), 128);
+        device::mbarrier_init(base + output_empty(warpgroup), 1);
+      }
       device::fence_mbarrier_init();
     }
     clear_squares(base);
@@ -475,7 +495,9 @@ struct ChunkScanSm90 {
     const int warpgroup = static_cast<int>(threadIdx.x) / 128;
     if (warpgroup == kPlan.warpgroups) {
       if constexpr (kPlan.warpgroups > 1) device::decrease_registers<24>();
-      if (threadIdx.x % 128 == 0) produce(p, at, base);
+      const int warp = static_cast<int>(threadIdx.x) % 128 / 32;
+      if (warp == 0 && threadIdx.x % 32 == 0) produce(p, at, base);
+      if (warp == 1 && c.write_output && at.chunks > 0) store_outputs(p, at, base);
       return;
     }
     if constexpr (kPlan.warpgroups > 1) device::increase_registers<240>();

@@ -15,8 +15,8 @@ struct ChunkSm90Plan {
   int boxes;
   int row_bytes;
   int box_bytes;
-  int warpgroups;  // consumers
-  int threads;     // consumers, and a warp or, where registers are moved between them, a warpgroup that loads
+  int warpgroups;   // consumers
+  int threads;      // consumers, and two warps that load and store (a warpgroup where registers are moved)
   int value_bytes;  // a warpgroup's v [token, 64], or its o
   // In a stage.
   int key;  // tiles of k and q, then of k with the gate for per-channel gates
@@ -43,7 +43,7 @@ struct ChunkSm90Plan {
         row_bytes(2 * box_columns),
         box_bytes(kChunk * row_bytes),
         warpgroups(c.block_v / 64),
-        threads(128 * warpgroups + (warpgroups > 1 ? 128 : 32)),
+        threads(128 * warpgroups + (warpgroups > 1 ? 128 : 64)),
         value_bytes(kChunk * 128),
         key(0),
         query(boxes * box_bytes),
@@ -58,7 +58,7 @@ struct ChunkSm90Plan {
         stage_bytes((factors + factor_bytes + 1023) / 1024 * 1024),
         output(c.stages * stage_bytes),
         barriers(output + warpgroups * value_bytes),
-        shared_bytes(barriers + 16 * c.stages) {}
+        shared_bytes(barriers + 16 * (c.stages + warpgroups)) {}
 };
 
 struct ChunkSm90Params {
