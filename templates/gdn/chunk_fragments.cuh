@@ -9,6 +9,7 @@
 
 #include "device/ldmatrix.cuh"
 #include "device/memory.cuh"
+#include "device/warp.cuh"
 #include "gdn/chunk_config.cuh"
 
 namespace gdnjit::gdn {
@@ -21,7 +22,9 @@ struct ChunkFragments {
     kStateVector = c.state_layout == StateLayout::vk ? c.state_vector : 1,
     // Elements of a lane's access to o: after an exchange between neighbouring lanes 4 of 16 bits, which makes whole
     // sectors of a warp's 16 columns.
-    kOutputVector = c.output_dtype == DType::f32 ? 1 : c.io_vector < 4 ? c.io_vector : 4,
+    kOutputVector = c.output_dtype == DType::f32 ? 1
+                    : c.io_vector < 4            ? c.io_vector
+                                                 : 4,
   };
   enum : bool {
     kMaskV = c.head_dim_v % c.block_v != 0,
@@ -207,7 +210,7 @@ struct ChunkFragments {
       if constexpr (kOutputVector == 4) {
         // Of two neighbouring lanes the even one takes both parts of the first half, the odd one of the second.
         const bool odd = at.lane % 2 != 0;
-        const unsigned other = __shfl_xor_sync(0xffffffffu, odd ? halves[0] : halves[1], 1);
+        const unsigned other = device::from_lane_xor(odd ? halves[0] : halves[1], 1);
         const unsigned words[2] = {odd ? other : halves[0], odd ? halves[1] : other};
         const int value = first_value + (odd ? 8 : 0) + (at.pair & 4);
         if (token < tokens && value_inside(value)) {

@@ -8,7 +8,7 @@ namespace gdnjit::gdn {
 
 template <ChunkConfig c>
 struct ChunkPlace {
-  int b;               // sequence
+  int b;  // sequence
   ValueHead head;
   int tokens;             // T of this sequence
   long long first_token;  // ragged: where it starts in the tensors
