@@ -54,11 +54,19 @@ struct ChunkSm90Plan {
         strip_bytes(kChunk * 32),
         factors(square_p + 4 * strip_bytes),
         factor_bytes(ChunkFactors::bytes(c)),
-        load_bytes(square_a + 2 * ChunkTriangle::kBytes + factor_bytes),
+        load_bytes(loaded(c)),
         stage_bytes((factors + factor_bytes + 1023) / 1024 * 1024),
         output(c.stages * stage_bytes),
         barriers(output + warpgroups * value_bytes),
         shared_bytes(barriers + 16 * (c.stages + warpgroups)) {}
+
+ private:
+  // q and P only serve the output.
+  constexpr int loaded(const ChunkConfig& c) const {
+    const int triangles = c.writes_output() ? 2 : 1;
+    return value - (c.writes_output() ? 0 : query) + warpgroups * value_bytes + triangles * ChunkTriangle::kBytes +
+           factor_bytes;
+  }
 };
 
 struct ChunkSm90Params {
