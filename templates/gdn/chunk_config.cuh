@@ -34,6 +34,13 @@ enum class ChunkTiles : unsigned char {
   value_head,  // copies with the gate applied, one for each value head: per-channel gates
 };
 
+// What a kernel of the scan walks over.
+enum class ChunkPass : unsigned char {
+  whole,     // sequences
+  transfer,  // segments of sequences, for what they make of the state that comes in: no outputs
+  segment,   // segments, each from the state that it starts with
+};
+
 struct ChunkConfig {
   // The problem. Fields that a choice makes meaningless for a kernel hold their defaults in its config.
   bool ragged = false;
@@ -68,6 +75,7 @@ struct ChunkConfig {
   ChunkTiles tiles = ChunkTiles::input;
   int io_vector = 8;     // elements of q, k, v and o in one access, from dimensions and alignment
   int state_vector = 2;  // elements of a state along its contiguous dimension in one access, at most 2
+  ChunkPass pass = ChunkPass::whole;
   // Tiles of the scan.
   int block_v = 64;  // BV: rows of S^T of a block, 16 for each warp (mma.sync) or 64 for each warpgroup (wgmma)
   int split_k = 1;   // warps that share rows of S^T along K (mma.sync only)
@@ -79,6 +87,18 @@ struct ChunkConfig {
   constexpr int padded_k() const { return (head_dim_k + 15) / 16 * 16; }
   constexpr bool per_channel() const { return gate_is_per_channel(gate); }
   constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
+  // Of a kernel of the scan.
+  constexpr bool writes_output() const { return write_output && pass != ChunkPass::transfer; }
+
+  // Why the sm_90a scan cannot serve this, or nullptr.
+  constexpr const char* sm90_fault() const {
+    if (io_dtype == DType::f32 || output_dtype == DType::f32) return "wgmma's path takes 16-bit inputs and outputs";
+    if (padded_k() > 128) return "wgmma's path holds the state in registers: K up to 128";
+    if (head_dim_v % 8 != 0 || io_vector < 8) return "wgmma's path copies v and o in whole 16 bytes";
+    if (block_v != 64 && block_v != 128) return "block_v must be 64 or 128 (one or two warpgroups)";
+    if (stages < 2) return "stages must be at least 2";
+    return nullptr;
+  }
 };
 
 // The kernel of prepare: a block for each (slot, key head).
@@ -135,15 +155,46 @@ constexpr long long chunk_slots(bool ragged, long long sequences, long long toke
   return ragged ? tokens / kChunk + sequences : sequences * ((tokens + kChunk - 1) / kChunk);
 }
 
+// Long sequences in few heads leave SMs idle, so they are cut into segments of segment_chunks chunks. A segment is
+// affine in the state: S_end^T = S_start^T M + N. Pass transfer computes M (the segment's end for S_start^T = I and v =
+// 0) and N (for S_start = 0; of the first segment for the sequence's initial state, so that it is the end itself), for
+// all segments at once; chunk_compose.cuh walks over the segments for the states they start with; pass segment then is
+// the scan. All of it is exact; M, N and the states between are fp32.
+struct ChunkSegments {
+  // Rows of M, then of N, each of padded_k elements, of one (segment, value head); the states that segments start with
+  // are [V, padded_k]. Segments' slots are those of chunks, counted in segments.
+  static constexpr long long transfer_rows(const ChunkConfig& c) { return c.padded_k() + c.head_dim_v; }
+  static constexpr long long transfer_bytes(const ChunkConfig& c) { return 4 * transfer_rows(c) * c.padded_k(); }
+  static constexpr long long start_bytes(const ChunkConfig& c) { return 4LL * c.head_dim_v * c.padded_k(); }
+  static constexpr long long slots(bool ragged, long long sequences, long long tokens, long long segment_chunks) {
+    const long long segment = segment_chunks * kChunk;
+    const long long parts = (tokens + segment - 1) / segment;
+    return ragged ? tokens / segment + sequences : sequences * (parts == 0 ? 1 : parts);
+  }
+};
+
+// The kernel that composes them: a block for each (sequence, value head, rows of S^T), the rows fastest.
+inline constexpr int kChunkComposeRows = 8;
+constexpr int chunk_compose_threads(const ChunkConfig& c) { return (c.padded_k() + 31) / 32 * 32; }
+constexpr int chunk_compose_blocks(const ChunkConfig& c) {
+  return (c.head_dim_v + kChunkComposeRows - 1) / kChunkComposeRows;
+}
+
 struct ChunkWorkspace {
-  long long tiles;  // byte offset of the tiles; the records lie at 0, [slot][hv]
+  // Byte offsets; the records lie at 0, [slot][hv].
+  long long tiles;
+  long long transfers;  // [segment slot][hv]
+  long long starts;     // [segment slot][hv]
   long long bytes;
 };
-constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots) {
+// `segment_slots` is 0 where sequences are not cut.
+constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, long long segment_slots) {
   const long long records = slots * c.heads_v * ChunkRecord::bytes(c);
   const int heads = c.tiles == ChunkTiles::key_head ? c.heads_k : c.heads_v;
   const long long tile_bytes = 2LL * kChunk * c.padded_k();
-  return {records, records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes};
+  const long long transfers = records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes;
+  const long long starts = transfers + segment_slots * c.heads_v * ChunkSegments::transfer_bytes(c);
+  return {records, transfers, starts, starts + segment_slots * c.heads_v * ChunkSegments::start_bytes(c)};
 }
 
 // ---- the portable scan
@@ -231,6 +282,9 @@ struct ChunkParams {
   long long sequences;         // B
   long long tokens;            // T; of a ragged batch all tokens
   long long tiles_offset;      // ChunkWorkspace::tiles
+  long long transfers_offset;  // ChunkWorkspace::transfers
+  long long starts_offset;     // ChunkWorkspace::starts
+  long long segment_chunks;    // chunks of a segment, where sequences are cut
   long long checkpoint_count;  // columns of checkpoints: later ones are not stored
 };
 

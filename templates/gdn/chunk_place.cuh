@@ -86,13 +86,15 @@ struct ChunkPlace {
     }
   }
 
-  // Sets the sequence that a slot of the workspace belongs to and returns its chunk there, or -1 if none does. Every
-  // lane of the warp takes part.
-  __device__ __forceinline__ int set_slot(const ChunkParams& p, unsigned slot) {
+  // Parts of `part_tokens` tokens (chunks or segments) that sequences are cut into: those of sequence n begin at slot
+  // first_token / part_tokens + n, and an empty sequence may have one too. Sets the sequence that a slot belongs to and
+  // returns its part there; -1 if the slot is behind those of its sequence. Every lane of the warp takes part.
+  __device__ __forceinline__ int set_slot(const ChunkParams& p, unsigned slot, unsigned part_tokens) {
     if constexpr (!c.ragged) {
-      const unsigned chunks = (static_cast<unsigned>(p.tokens) + (kChunk - 1u)) / kChunk;
-      set_sequence(p, static_cast<int>(slot / chunks));
-      return static_cast<int>(slot % chunks);
+      const unsigned parts = (static_cast<unsigned>(p.tokens) + (part_tokens - 1u)) / part_tokens;
+      const unsigned per_sequence = parts == 0 ? 1 : parts;
+      set_sequence(p, static_cast<int>(slot / per_sequence));
+      return static_cast<int>(slot % per_sequence);
     } else {
       // The last sequence of [low, high) that begins at or before the slot: 32 of them are looked at together.
       int low = 0, high = static_cast<int>(p.sequences);
@@ -100,15 +102,16 @@ struct ChunkPlace {
         const int step = (high - low + 31) / 32;
         const int n = low + static_cast<int>(threadIdx.x % 32) * step;
         const bool begun =
-            n < high && device::load_index<DType::i32>(p.cu_seqlens.data, n * p.cu_seqlens.row) / kChunk + n <= slot;
+            n < high &&
+            device::load_index<DType::i32>(p.cu_seqlens.data, n * p.cu_seqlens.row) / part_tokens + n <= slot;
         const int count = __popc(device::lanes_where(begun));
         if (count == 0) return -1;
         low += (count - 1) * step;
         high = low + step < high ? low + step : high;
       } while (high - low > 1);
       set_sequence(p, low);
-      const int chunk = static_cast<int>(slot - first_slot);
-      return chunk < chunks() ? chunk : -1;
+      const int part = static_cast<int>(slot - (first_token / part_tokens + low));
+      return part == 0 || part * part_tokens < static_cast<unsigned>(tokens) ? part : -1;
     }
   }
 

@@ -495,8 +495,8 @@ struct ChunkPrepare {
     device::let_next_grid_start();  // it waits for this one's end before it looks at the workspace
 
     Place place;
-    const int chunk = place.set_slot(p, blockIdx.x / c.heads_k);
-    if (chunk < 0) return;
+    const int chunk = place.set_slot(p, blockIdx.x / c.heads_k, kChunk);
+    if (chunk < 0 || place.tokens == 0) return;
     const int h = static_cast<int>(blockIdx.x % c.heads_k);
     const int rest = place.tokens - chunk * kChunk;
     const int valid = rest < kChunk ? rest : kChunk;

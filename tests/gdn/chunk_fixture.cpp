@@ -314,7 +314,7 @@ struct ChunkCall::Parts {
     set_indices(checkpoint_slot, "checkpoint_slot", c.slot_dtype, checkpoint_slots);
     set_indices(cu_seqlens, "cu_seqlens", DType::i32, starts);
 
-    const gdn::ChunkWorkspace size = gdn::chunk_workspace(c, slots());
+    const gdn::ChunkWorkspace size = gdn::chunk_workspace(c, slots(), 0);
     workspace.name = "workspace", workspace.role = TensorRole::in_out;
     workspace.buffer = DeviceBuffer(*device, static_cast<std::size_t>(size.bytes), "workspace");
     params.tiles_offset = size.tiles;
