@@ -86,6 +86,7 @@ struct ChunkConfig {
   // K as the products see it: whole k-steps, zeros behind K.
   constexpr int padded_k() const { return (head_dim_k + 15) / 16 * 16; }
   constexpr bool per_channel() const { return gate_is_per_channel(gate); }
+  constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
   // Of a kernel of the scan.
   constexpr bool writes_output() const { return write_output && pass != ChunkPass::transfer; }
 
@@ -99,6 +100,9 @@ struct ChunkConfig {
     return nullptr;
   }
 };
+
+// The kernel of prepare: a block for each (slot, key head).
+constexpr int chunk_prepare_threads() { return 128; }
 
 // ---- the workspace
 
@@ -191,6 +195,68 @@ constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, 
   const long long transfers = records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes;
   const long long starts = transfers + segment_slots * c.heads_v * ChunkSegments::transfer_bytes(c);
   return {records, transfers, starts, starts + segment_slots * c.heads_v * ChunkSegments::start_bytes(c)};
+}
+
+// ---- the portable scan
+
+// Rows of 16-byte units in shared memory of which any eight that follow each other are in different banks: by
+// exchanging the units of a row where a row fills all banks a whole number of times, else by 16 bytes more a row.
+struct ChunkRows {
+  int row_bytes;  // a multiple of 16
+  constexpr bool exchanged() const { return row_bytes % 128 == 0; }
+  constexpr int pitch() const { return exchanged() || row_bytes % 32 == 16 ? row_bytes : row_bytes + 16; }
+  constexpr int bytes() const { return kChunk * pitch(); }
+  // Where `byte` of a row is.
+  constexpr unsigned offset(unsigned row, unsigned byte) const {
+    return row * static_cast<unsigned>(pitch()) + (exchanged() ? byte ^ (row % 8 * 16) : byte);
+  }
+};
+
+// The shared memory of the mma.sync scan: `stages` times everything of a chunk, then sums that warps exchange.
+struct ChunkScanPlan {
+  ChunkRows keys;    // of k and q
+  ChunkRows values;  // of v: fp32 rows are read as words, two apart, so they have 16 bytes more instead
+  int k, q, next_k, v, a, p, factors;  // offsets in a stage; next_k: of the state's update
+  int stage_bytes;
+  int exchange_bytes;
+  int shared_bytes;
+};
+constexpr ChunkScanPlan chunk_scan_plan(const ChunkConfig& c) {
+  ChunkScanPlan plan{};
+  const bool fp32 = c.io_dtype == DType::f32;
+  plan.keys = {2 * c.padded_k()};
+  plan.values = {c.block_v * (fp32 ? 4 : 2) + (fp32 ? 16 : 0)};
+  int end = 0;
+  const auto place = [&end](int bytes) {
+    const int start = end;
+    end += (bytes + 127) / 128 * 128;
+    return start;
+  };
+  plan.k = place(plan.keys.bytes());
+  plan.next_k = c.tiles == ChunkTiles::value_head ? place(plan.keys.bytes()) : plan.k;
+  plan.q = place(c.write_output ? plan.keys.bytes() : 0);
+  plan.v = place(plan.values.bytes());
+  plan.a = place(ChunkTriangle::kBytes);
+  plan.p = place(c.write_output ? ChunkTriangle::kBytes : 0);
+  plan.factors = place(ChunkFactors::bytes(c));
+  plan.stage_bytes = end;
+  plan.exchange_bytes = c.split_k > 1 ? c.block_v / 16 * c.split_k * 16 * kChunk * 4 : 0;
+  plan.shared_bytes = c.stages * end + plan.exchange_bytes;
+  return plan;
+}
+constexpr int chunk_scan_threads(const ChunkConfig& c) { return c.block_v / 16 * c.split_k * 32; }
+constexpr long long chunk_scan_grid(const ChunkConfig& c, long long sequences) {
+  return sequences * c.heads_v * c.blocks_v();
+}
+
+// Why the tiles cannot work, or nullptr.
+constexpr const char* chunk_scan_fault(const ChunkConfig& c) {
+  if (c.block_v < 16 || c.block_v % 16 != 0) return "block_v must be a multiple of 16";
+  if (c.split_k != 1 && c.split_k != 2 && c.split_k != 4) return "split_k must be 1, 2 or 4";
+  if (c.split_k * 16 > c.padded_k()) return "split_k must not be more than K / 16";
+  if (chunk_scan_threads(c) > 512) return "block_v / 16 * split_k warps must not be more than 16";
+  if (c.stages < 1 || c.stages > 4) return "stages must be 1 to 4";
+  return nullptr;
 }
 
 // ---- the parameter block of every kernel of a call
