@@ -407,12 +407,10 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       s[i] = c.pass == ChunkPass::transfer && work.identity && diagonal ? 1.0f : 0.0f;
     }
     if (c.pass == ChunkPass::transfer && work.identity) return;
-    if (!work.starts_sequence) {
-      if constexpr (c.pass == ChunkPass::segment) {
-        const void* start = p.workspace + p.starts_offset + work.segment * ChunkSegments::start_bytes(c);
-        Starts::template load_state<kStateTiles>(start, {lane.lane, lane.value, lane.pair}, 0, s);
-      }
-    } else if (work.at.state_in != nullptr) {
+    if constexpr (c.pass == ChunkPass::segment) {
+      const void* start = p.workspace + p.starts_offset + work.segment * ChunkSegments::start_bytes(c);
+      Starts::template load_state<kStateTiles>(start, {lane.lane, lane.value, lane.pair}, 0, s);
+    } else if (work.starts_sequence && work.at.state_in != nullptr) {
       Fragments::template load_state<kStateTiles>(work.at.state_in, lane, 0, s);
     }
   }
