@@ -30,7 +30,7 @@ Errors errors_of(const ChunkCall& call, const std::vector<int>& lengths, int hea
         const auto gather = [](const ChunkCall::Record& record, std::vector<double>(&all)[5]) {
           append(all[0], record.a), append(all[1], record.p);
           append(all[2], record.state), append(all[3], record.query), append(all[4], record.key);
-          all[2].push_back(record.decay);
+          append(all[2], record.strength), all[2].push_back(record.decay);
         };
         gather(call.record(static_cast<int>(b), chunk, hv), x);
         gather(call.expected_record(static_cast<int>(b), chunk, hv), y);
@@ -103,11 +103,11 @@ TEST_CASE("norms, gates and write strengths, on vectors and decays of every size
     check(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 64, .io_dtype = DType::f16), {64}, inputs);
     check(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 64, .io_dtype = DType::f16,
                               .gate_dtype = DType::f32, .norm = Norm::max_eps, .gate = Gate::log,
-                              .beta = Beta::two_sigmoid),
+                              .beta = Beta::two_sigmoid, .tiles = ChunkTiles::key_head),
           {64}, inputs);
     check(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 64, .io_dtype = DType::f16,
                               .gate_dtype = DType::f32, .beta_dtype = DType::f32, .norm = Norm::add_eps,
-                              .gate = Gate::alpha, .beta = Beta::given),
+                              .gate = Gate::alpha, .beta = Beta::given, .tiles = ChunkTiles::key_head),
           {64}, inputs);
     check(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 64, .io_dtype = DType::f16, .scale = 0.25f,
                               .norm = Norm::none, .gate = Gate::none, .beta = Beta::none),
