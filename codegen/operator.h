@@ -52,6 +52,13 @@ struct TensorSpec {
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;  // with the problem's B
   TensorRole role = TensorRole::input;
+  std::string indexes{};  // its values are rows of this tensor, a pool; "" for other tensors
+};
+
+// What the shapes of a call's tensors say about it.
+struct CallDescription {
+  FieldMap problem;                 // with the call's B and T (of a ragged batch the average, rounded up)
+  std::vector<TensorSpec> tensors;  // with the call's shapes
 };
 
 // A problem with its tiles on one architecture: source, geometry and parameter block. Immutable and thread-safe.
@@ -97,6 +104,10 @@ class Operator {
                                                       const Target& target) const = 0;
 
   virtual std::vector<TensorSpec> tensors(const FieldMap& problem) const = 0;
+  // For a plan's problem and a call of it. Looks at the shapes of the inputs and of nothing else; where one does not
+  // fit the problem, the description has what the problem says. Throws invalid_argument for tensors of the wrong number
+  // or rank.
+  virtual CallDescription describe_call(const FieldMap& problem, std::span<const TensorView> tensors) const = 0;
   virtual Footprint footprint(const FieldMap& problem) const = 0;
 };
 

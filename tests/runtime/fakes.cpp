@@ -173,6 +173,11 @@ class ScaleOperator : public Operator {
     return {{"x", DType::f32, {problem.batch, problem.columns}, TensorRole::input},
             {"y", DType::f32, {problem.batch, problem.columns}, TensorRole::output}};
   }
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> views) const override {
+    FieldMap problem = fields;
+    set_field(problem, "B", std::to_string(views[0].shape[0]));
+    return {problem, tensors(problem)};
+  }
   Footprint footprint(const FieldMap&) const override { return {}; }
 };
 
