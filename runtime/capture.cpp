@@ -170,8 +170,12 @@ Capture::Capture(const Options& options)
                                        .count())) {}
 
 void Capture::end(const std::string& why) noexcept {
-  closed_ = true;
-  warn_about("end", fmt::format("no more calls are captured into '{}': {}", directory_.string(), why));
+  if (closed_.exchange(true)) return;
+  try {
+    warn(fmt::format("no more calls are captured into '{}': {}", directory_.string(), why));
+  } catch (const std::exception&) {
+    // As above.
+  }
 }
 
 bool Capture::reserve(const CapturedCall& call) {

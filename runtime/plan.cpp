@@ -6,6 +6,7 @@
 
 #include "runtime/buffer_ranges.h"
 #include "runtime/build.h"
+#include "runtime/capture.h"
 #include "runtime/plan_cache.h"
 #include "runtime/runtime_impl.h"
 #include "runtime/support/check.h"
@@ -59,7 +60,7 @@ std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Oper
   std::shared_ptr<const Kernel> kernel = runtime.plans().load_once(
       binary.key, [&] { return device.load({.entry = binary.entry, .ptx = binary.ptx, .cubin = binary.cubin}); });
   return std::make_shared<OperatorPlan>(
-      device, choice.instance, std::move(kernel), op.tensors(problem),
+      device, op, choice.instance, std::move(kernel), op.tensors(problem),
       PlanInfo{
           .operator_name = std::string(op.name()),
           .problem = fields_text(problem),
@@ -70,7 +71,8 @@ std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Oper
           .compiled = built.compiled,
           .registers = binary.registers,
           .spill_bytes = binary.spill_store_bytes + binary.spill_load_bytes,
-          .shared_bytes = binary.static_shared_bytes + static_cast<int>(choice.instance->geometry(1).shared_bytes)});
+          .shared_bytes = binary.static_shared_bytes + static_cast<int>(choice.instance->geometry(1).shared_bytes)},
+      runtime.capture());
 }
 
 std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, const Operator& op,
@@ -80,9 +82,12 @@ std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, co
   return runtime.plans().insert(text, make_plan(runtime, op, problem));
 }
 
-OperatorPlan::OperatorPlan(Device& device, std::shared_ptr<const Instance> instance,
-                           std::shared_ptr<const Kernel> kernel, std::vector<TensorSpec> tensors, PlanInfo info)
+OperatorPlan::OperatorPlan(Device& device, const Operator& op, std::shared_ptr<const Instance> instance,
+                           std::shared_ptr<const Kernel> kernel, std::vector<TensorSpec> tensors, PlanInfo info,
+                           Capture* capture)
     : device_(&device),
+      operator_(&op),
+      capture_(capture),
       instance_(std::move(instance)),
       kernel_(std::move(kernel)),
       tensors_(std::move(tensors)),
@@ -100,6 +105,19 @@ void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream) const
   const std::int64_t batch = instance_->pack(tensors, parameters);
   const LaunchGeometry geometry = instance_->geometry(batch);
   if (geometry.grid[0] == 0 || geometry.grid[1] == 0 || geometry.grid[2] == 0) return;
+  if (capture_ == nullptr) return launch(tensors, geometry, parameters, stream);
+  auto captured = capture_->begin(*device_, *operator_, info_, tensors_, tensors, stream);
+  try {
+    launch(tensors, geometry, parameters, stream);
+  } catch (const Error& error) {
+    capture_->finish_failed(std::move(captured), error.what());
+    throw;
+  }
+  capture_->finish(std::move(captured));
+}
+
+void OperatorPlan::launch(std::span<const TensorView> tensors, const LaunchGeometry& geometry,
+                          std::span<const std::byte> parameters, Stream stream) const {
   if (device_->info().kind == DeviceKind::emulator) {
     std::array<BufferRange, kMaxTensors> ranges;
     const std::size_t count = buffer_ranges(tensors, tensors_, ranges);

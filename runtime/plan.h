@@ -17,6 +17,8 @@
 
 namespace gdnjit {
 
+class Capture;  // runtime/capture.h
+
 // Limits of one call, so that run() needs no memory of its own. CUDA takes 4 KB of parameters everywhere.
 inline constexpr std::size_t kMaxTensors = 32;
 inline constexpr std::size_t kMaxParameterBytes = 4096;
@@ -24,8 +26,9 @@ inline constexpr std::size_t kMaxParameterBytes = 4096;
 // An Instance with its loaded kernel on a device. Immutable and thread-safe.
 class OperatorPlan {
  public:
-  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance, std::shared_ptr<const Kernel> kernel,
-               std::vector<TensorSpec> tensors, PlanInfo info);
+  // `capture`: where calls are written, if at all; it must outlive the plan, and so must `op`.
+  OperatorPlan(Device& device, const Operator& op, std::shared_ptr<const Instance> instance,
+               std::shared_ptr<const Kernel> kernel, std::vector<TensorSpec> tensors, PlanInfo info, Capture* capture);
 
   // `tensors` in the order of Operator::tensors(problem). Checks, packs and launches; allocates nothing. B = 0 does
   // nothing. Throws invalid_argument before any device work.
@@ -37,7 +40,12 @@ class OperatorPlan {
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
 
  private:
+  void launch(std::span<const TensorView> tensors, const LaunchGeometry& geometry,
+              std::span<const std::byte> parameters, Stream stream) const;
+
   Device* device_;
+  const Operator* operator_;
+  Capture* capture_;
   std::shared_ptr<const Instance> instance_;
   std::shared_ptr<const Kernel> kernel_;
   std::vector<TensorSpec> tensors_;

@@ -56,7 +56,7 @@ struct Given {
   void set(std::string_view name, std::size_t at, std::int32_t value) {
     std::memcpy(contents[index(name)].data() + 4 * at, &value, 4);
   }
-  std::unique_ptr<CallWorkload> workload() const { return make_workload(op, call, contents); }
+  std::unique_ptr<CallWorkload> workload() const { return make_call_workload(op, call, contents); }
   std::string refusal() const {
     const Error error = error_of([&] { workload(); });
     CHECK(error.code() == ErrorCode::invalid_argument);

@@ -23,8 +23,8 @@ std::unique_ptr<Workload> make_workload(std::string_view operator_name, const Fi
   refuse(operator_name);
 }
 
-std::unique_ptr<CallWorkload> make_workload(std::string_view operator_name, const CallDescription& call,
-                                            std::vector<std::vector<std::byte>> contents) {
+std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name, const CallDescription& call,
+                                                 std::vector<std::vector<std::byte>> contents) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(call, std::move(contents));
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(call, std::move(contents));
   refuse(operator_name);

@@ -63,7 +63,7 @@ std::unique_ptr<Workload> make_workload(std::string_view operator_name, const Fi
 // The same for given tensors: `call` as Operator::describe_call() tells it, and the bytes of what the call reads, in
 // that order; those of outputs are not looked at. Throws invalid_argument for indices that a kernel could not follow:
 // slots outside of their pool, a row written twice, sequences that end before they begin.
-std::unique_ptr<CallWorkload> make_workload(std::string_view operator_name, const CallDescription& call,
-                                            std::vector<std::vector<std::byte>> contents);
+std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name, const CallDescription& call,
+                                                 std::vector<std::vector<std::byte>> contents);
 
 }  // namespace gdnjit::reference

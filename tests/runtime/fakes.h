@@ -20,7 +20,9 @@ struct DeviceLog {
   std::atomic<int> loads{0};
   std::atomic<int> unloads{0};
   std::atomic<int> launches{0};
+  std::atomic<int> copies_out{0};
   bool capturing = false;
+  bool launch_fails = false;
   // Of the last launch.
   std::string entry;
   LaunchGeometry geometry;
