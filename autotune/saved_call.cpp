@@ -23,9 +23,6 @@ std::string metadata_of(const Safetensors& file, const std::string& name) {
   return found == file.metadata.end() ? "" : found->second;
 }
 
-bool is_read(const TensorSpec& spec) { return spec.role == TensorRole::input || spec.role == TensorRole::in_out; }
-bool is_written(const TensorSpec& spec) { return spec.role == TensorRole::output || spec.role == TensorRole::in_out; }
-
 std::string name_before(const TensorSpec& spec) { return spec.name; }
 std::string name_after(const TensorSpec& spec) {
   return spec.role == TensorRole::in_out ? std::string(capture_format::kAfter) + spec.name : spec.name;
@@ -72,8 +69,8 @@ class Reader {
   void refuse_unknown(const std::vector<TensorSpec>& specs) const {
     std::set<std::string> known;
     for (const TensorSpec& spec : specs) {
-      if (is_read(spec)) known.insert(name_before(spec));
-      if (is_written(spec)) known.insert(name_after(spec));
+      if (is_read(spec.role)) known.insert(name_before(spec));
+      if (is_written(spec.role)) known.insert(name_after(spec));
     }
     for (const SafetensorsTensor& tensor : file_.tensors) {
       const std::vector<std::string> names(known.begin(), known.end());
@@ -87,7 +84,7 @@ class Reader {
     std::vector<TensorView> views;
     for (const TensorSpec& spec : specs) {
       TensorView& view = views.emplace_back();
-      if (!is_read(spec)) continue;
+      if (!is_read(spec.role)) continue;
       const SafetensorsTensor* tensor = file_.find(name_before(spec));
       require(tensor != nullptr, "tensor '{}' is missing: {} with this problem reads it", spec.name,
               metadata_of(file_, "operator"));
@@ -118,9 +115,9 @@ class Reader {
       bytes *= extent;
     }
     saved.before.emplace_back();
-    if (is_read(spec)) saved.before.back() = bytes_of(*file_.find(name_before(spec)), spec);
+    if (is_read(spec.role)) saved.before.back() = bytes_of(*file_.find(name_before(spec)), spec);
     saved.after.push_back({spec, {}});
-    if (!is_written(spec)) return;
+    if (!is_written(spec.role)) return;
     if (const SafetensorsTensor* after = file_.find(name_after(spec)))
       saved.after.back().bytes = bytes_of(*after, spec);
   }

@@ -112,7 +112,7 @@ void describe_tensors(std::span<const TensorSpec> specs, std::span<const TensorV
     tensor.spec = specs[i];
     tensor.view = views[i];
     tensor.spec.shape.assign(views[i].shape.begin(), views[i].shape.begin() + views[i].rank);
-    if (!is_dense(views[i])) {
+    if (!is_dense(views[i]) && specs[i].role != TensorRole::scratch) {
       call.metadata["strides." + specs[i].name] =
           joined(std::span(views[i].strides).first(static_cast<std::size_t>(views[i].rank)));
     }
@@ -133,20 +133,20 @@ void describe_tensors(std::span<const TensorSpec> specs, std::span<const TensorV
 void copy_inputs(CapturedCall& call) {
   for (CapturedCall::Tensor& tensor : call.tensors) {
     const bool done = !tensor.spec.indexes.empty();
-    if (!done && tensor.spec.role != TensorRole::output) tensor.before = copy_of(call, tensor);
+    if (!done && is_read(tensor.spec.role)) tensor.before = copy_of(call, tensor);
   }
 }
 
 void copy_outputs(CapturedCall& call) {
   for (CapturedCall::Tensor& tensor : call.tensors) {
-    if (tensor.spec.role != TensorRole::input) tensor.after = copy_of(call, tensor);
+    if (is_written(tensor.spec.role)) tensor.after = copy_of(call, tensor);
   }
 }
 
 std::int64_t file_bytes(const CapturedCall& call) {
   std::int64_t bytes = 0;
   for (const CapturedCall::Tensor& tensor : call.tensors) {
-    bytes += (tensor.spec.role == TensorRole::in_out ? 2 : 1) * bytes_of(tensor.spec);
+    bytes += ((is_read(tensor.spec.role) ? 1 : 0) + (is_written(tensor.spec.role) ? 1 : 0)) * bytes_of(tensor.spec);
   }
   return bytes;
 }
@@ -267,7 +267,7 @@ void Capture::write(const CapturedCall& call) {
     tensors.push_back({std::move(name), std::string(safetensors_dtype(spec.dtype)), spec.shape, bytes});
   };
   for (const auto& [spec, view, rows, before, after] : call.tensors) {
-    if (spec.role != TensorRole::output) add(spec.name, spec, before);
+    if (is_read(spec.role)) add(spec.name, spec, before);
     if (spec.role == TensorRole::output && ran) add(spec.name, spec, after);
     if (spec.role == TensorRole::in_out && ran) add(std::string(capture_format::kAfter) + spec.name, spec, after);
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <string>
 
 #include "codegen/fields.h"
@@ -178,11 +177,6 @@ LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
   geometry.block[0] = static_cast<std::uint32_t>(config_.threads());
   geometry.programmatic = config_.programmatic;
   return geometry;
-}
-
-void LayerInstance::write(const StepParams& params, std::span<std::byte> parameters) {
-  GDNJIT_CHECK(parameters.size() >= sizeof(StepParams), "parameter block of {} bytes", parameters.size());
-  std::memcpy(parameters.data(), &params, sizeof(params));
 }
 
 Footprint layer_footprint(const StepProblem& layer, const std::vector<TensorSpec>& tensors, std::int64_t states_read,

@@ -84,6 +84,7 @@ std::vector<OutputError> ExpectedWorkload::compare(const std::vector<HostTensor>
   std::vector<OutputError> errors;
   for (std::size_t index = 0; index < results.size(); ++index) {
     const HostTensor& before = tensors_[index];
+    if (before.spec.role == TensorRole::scratch) continue;
     const HostTensor& after = results[index];
     GDNJIT_CHECK(after.bytes.size() == before.bytes.size(), "{}: size changed", before.spec.name);
     if (before.spec.role != TensorRole::input) {
@@ -104,7 +105,7 @@ std::vector<OutputError> ExpectedWorkload::compare_with(const std::vector<HostTe
   for (std::size_t index = 0; index < results.size(); ++index) {
     const HostTensor& before = tensors_[index];
     const HostTensor& other = others[index];
-    if (before.spec.role == TensorRole::input || other.bytes.empty()) continue;
+    if (!is_written(before.spec.role) || other.bytes.empty()) continue;
     GDNJIT_CHECK(other.bytes.size() == before.bytes.size() && results[index].bytes.size() == before.bytes.size(),
                  "{}: size changed", before.spec.name);
     Expectation expected = expectation(before);

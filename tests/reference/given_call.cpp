@@ -48,7 +48,7 @@ std::vector<HostTensor> given_tensors(const CallDescription& call, std::vector<s
   std::vector<HostTensor> tensors = poisoned_tensors(call.tensors);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     HostTensor& tensor = tensors[i];
-    if (tensor.spec.role != TensorRole::input && tensor.spec.role != TensorRole::in_out) continue;
+    if (!is_read(tensor.spec.role)) continue;
     require(contents[i].size() == tensor.bytes.size(), "{}: has {} bytes, the problem asks for {}", tensor.spec.name,
             contents[i].size(), tensor.bytes.size());
     tensor.bytes = std::move(contents[i]);
