@@ -14,7 +14,7 @@ struct ChunkCompose {
     kK = c.padded_k(),
     kRows = kChunkComposeRows,
     kThreads = chunk_compose_threads(c),
-    kDepth = 4,  // rows of M read together
+    kDepth = kK % 32 == 0 ? 32 : 16,  // rows of M in flight: they come from the L2, and little else is to do meanwhile
   };
 
   static __device__ __forceinline__ void run(const ChunkParams& p) {
@@ -49,12 +49,15 @@ struct ChunkCompose {
 #pragma unroll
           for (int i = 0; i < kDepth; ++i) m[i] = works ? transfer[(r + i) * kK + k] : 0.0f;
 #pragma unroll
-          for (int row = 0; row < kRows; ++row) {
-            const float4 s = *reinterpret_cast<const float4*>(&state[row][r]);
-            sums[row] = fmaf(s.x, m[0], sums[row]);
-            sums[row] = fmaf(s.y, m[1], sums[row]);
-            sums[row] = fmaf(s.z, m[2], sums[row]);
-            sums[row] = fmaf(s.w, m[3], sums[row]);
+          for (int i = 0; i < kDepth; i += 4) {
+#pragma unroll
+            for (int row = 0; row < kRows; ++row) {
+              const float4 s = *reinterpret_cast<const float4*>(&state[row][r + i]);
+              sums[row] = fmaf(s.x, m[i], sums[row]);
+              sums[row] = fmaf(s.y, m[i + 1], sums[row]);
+              sums[row] = fmaf(s.z, m[i + 2], sums[row]);
+              sums[row] = fmaf(s.w, m[i + 3], sums[row]);
+            }
           }
         }
         __syncthreads();
