@@ -1,5 +1,6 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <utility>
@@ -54,6 +55,11 @@ KernelInfo kernel_info(const Built& built, const LaunchGeometry& geometry) {
           .registers = binary.registers,
           .spill_bytes = binary.spill_store_bytes + binary.spill_load_bytes,
           .shared_bytes = binary.static_shared_bytes + static_cast<int>(geometry.shared_bytes)};
+}
+
+bool is_idle(const Call& call) {
+  const std::span<const Launch> launches = call.launches();
+  return std::all_of(launches.begin(), launches.end(), [](const Launch& launch) { return launch.geometry.empty(); });
 }
 
 }  // namespace
@@ -111,8 +117,7 @@ void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream, const
           tensors_.size());
   Call call;
   instance_->pack(tensors, *device_, call);
-  if (call.launches().empty()) return;
-  if (capture_ == nullptr) return launch(call, tensors, stream, observer);
+  if (capture_ == nullptr || is_idle(call)) return launch(call, tensors, stream, observer);
   auto captured = capture_->begin(*device_, *operator_, info_, tensors_, tensors, stream);
   try {
     launch(call, tensors, stream, observer);

@@ -13,7 +13,6 @@
 #include "codegen/registry.h"
 #include "tests/reference/gdn_step_layout.h"
 #include "tests/reference/numeric.h"
-#include "tests/support/error_of.h"
 
 namespace gdnjit::reference {
 namespace {
@@ -58,9 +57,13 @@ struct Given {
   }
   std::unique_ptr<CallWorkload> workload() const { return make_call_workload(op, call, contents); }
   std::string refusal() const {
-    const Error error = error_of([&] { workload(); });
-    CHECK(error.code() == ErrorCode::invalid_argument);
-    return error.what();
+    try {
+      workload();
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::invalid_argument);
+      return error.what();
+    }
+    return "nothing was thrown";
   }
 };
 

@@ -102,7 +102,7 @@ TEST_CASE("a call becomes a file: its problem, what it read, what it wrote") {
     const CallFile file(files[0]);
     CHECK(file.metadata("format") == "gdnjit.capture 1");
     CHECK(file.metadata("operator") == "fake.scale");
-    CHECK(file.metadata("problem") == "B=3 N=4 factor=2");
+    CHECK(file.metadata("problem") == "B=3 N=4 factor=2 prepared=false");
     CHECK(file.metadata("tiles") == "width=1");
     CHECK(file.metadata("device") ==
           (device.kind == DeviceKind::emulator ? "emulator of sm_90a" : "NVIDIA H200 (sm_90a)"));
@@ -113,6 +113,19 @@ TEST_CASE("a call becomes a file: its problem, what it read, what it wrote") {
     CHECK(file.values<float>("y") == std::vector<float>(12, 7.0F));
     CHECK(file.parsed.find("x")->shape == std::vector<std::int64_t>{3, 4});
   }
+}
+
+TEST_CASE("scratch memory is not stored") {
+  fakes::TemporaryFolder folder;
+  Bench bench(into(folder.path()));
+  const auto plan = make_plan(bench.runtime, fakes::scale_operator(), {{"N", "4"}, {"prepared", "true"}});
+  std::array<float, 4> x{}, y{};
+  std::array<float, 4> workspace{};
+  plan->run(std::array{TensorView::dense(x.data(), DType::f32, {1, 4}), TensorView::dense(y.data(), DType::f32, {1, 4}),
+                       TensorView::dense(workspace.data(), DType::f32, {4})},
+            nullptr);
+  CHECK(bench.device->launches == 2);
+  CHECK(CallFile(files_in(folder.path()).at(0)).names() == std::vector<std::string>{"x", "y"});
 }
 
 TEST_CASE("without the option there is no file, and an empty batch makes none") {

@@ -62,8 +62,7 @@ class ReplayCommand : public Command {
   }
 
   Result run(Console& console) override {
-    Options options = runtime_.options();
-    options.capture_directory.clear();  // a replay captured would be the file once more
+    const Options options = runtime_.options();
     Runtime::Impl runtime(options);
     open_other_devices(options);
     std::vector<Replay> replays = read_files(console, runtime);

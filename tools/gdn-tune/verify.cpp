@@ -52,6 +52,7 @@ class VerifyCommand : public Command {
   Result run(Console& console) override {
     const Selection selection = select_problems(selection_, operators());
     for (const std::string& note : selection.notes) console.note(note);
+    runtime_.captures = true;
     const Options options = runtime_.options();
     Runtime::Impl runtime(options);
     std::vector<Check> checks = plan_checks(selection, runtime);
