@@ -36,6 +36,7 @@ struct ChunkScan {
   };
   enum : int {
     kThreads = chunk_scan_threads(c),
+    kMinBlocks = 1,
     kGroupThreads = 32 * c.split_k,                            // of the warps that share rows
     kSteps = (c.padded_k() / 16 + c.split_k - 1) / c.split_k,  // of 16 keys, of a warp
     kStateTiles = 2 * kSteps,
@@ -267,7 +268,9 @@ struct ChunkScan {
       for (int i = 0; i < 4; ++i) tile[i] = part == 0 ? numbers[i] : tile[i] + numbers[i];
     }
   }
-  static __device__ __forceinline__ void meet(const Warp& at) { device::sync_threads<kGroupThreads>(1 + at.group); }
+  static __device__ __forceinline__ void meet(const Warp& at) {
+    device::sync_group<kGroupThreads, c.block_v / 16>(at.group);
+  }
 
   // ---- a chunk
   // -------------------------------------------------------------------------------------------------------
