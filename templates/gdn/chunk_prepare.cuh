@@ -462,8 +462,9 @@ struct ChunkPrepare {
         const float decay_i = tokens.decay[16 * d + row];
         const float weights[2] = {column <= row ? device::exp2_approx(decay_i - decay_j.x) : 0.0f,
                                   column + 1 <= row ? device::exp2_approx(decay_i - decay_j.y) : 0.0f};
+        const float below[2] = {column < row ? weights[0] : 0.0f, column + 1 < row ? weights[1] : 0.0f};
         const int e = 4 * n + 2 * h;
-        store_words(record + ChunkRecord::kA, d, d, h, n, lane, packed(x.d[e] * weights[0], x.d[e + 1] * weights[1]));
+        store_words(record + ChunkRecord::kA, d, d, h, n, lane, packed(x.d[e] * below[0], x.d[e + 1] * below[1]));
         if constexpr (kQuery) {
           store_words(record + ChunkRecord::kP, d, d, h, n, lane,
                       packed(qk.d[e] * weights[0], qk.d[e + 1] * weights[1]));

@@ -1,16 +1,15 @@
 // gdn.chunk, second kernel: the chunks of a sequence in order (see chunk_config.cuh), by mma.sync and cp.async. A block
 // for each (sequence, value head, block of V); a warp owns 16 rows of S^T, in registers, and goes through the products
 // alone:
-//   (k S)^T = S^T k^T      W^T = v^T - e^G rk (k S)^T      D^T = beta W^T + W^T (A - beta)^T
+//   (k S)^T = S^T k^T      W^T = v^T - e^G rk (k S)^T      D^T = beta W^T + W^T A^T
 //   o^T = e^G rq (S^T q^T) + D^T P^T                       S^T = e^(G_last) S^T + (e^(G_last - G) rk D)^T k
 // Each product's left operand is what registers hold of the one before, its right operand lies in shared memory as it
 // came from memory: nothing but the sums of split_k passes through shared memory, and no warp waits for another
 // inside a chunk. With split_k > 1 warps share rows: each holds a part of K, and the sums over K are exchanged.
 //
-// Left operands are rounded to 16 bits. The diagonal of A, which is beta, is left out of its product and multiplies W
-// before that is rounded: so neither beta nor what it writes is rounded but in the update itself. With bf16, beta near
-// 2 and no decay this takes the error of the state from 5.6e-3 to 4.4e-3, and with ordinary gates from 2.1e-3
-// to 1.6e-3.
+// Left operands are rounded to 16 bits. beta multiplies W before that is rounded: so neither beta nor what it writes is
+// rounded but in the update itself. With bf16, beta near 2 and no decay this takes the error of the state from 5.6e-3
+// to 4.4e-3, and with ordinary gates from 2.1e-3 to 1.6e-3.
 #pragma once
 
 #include "device/barrier.cuh"
@@ -204,19 +203,12 @@ struct ChunkScan {
 #pragma unroll
     for (int j = 0; j < kChunk / 16; ++j) Fragments::operand(w, j, a[j]);
     Fragments::scale_columns(w, at.lane, strengths);
-    // Of the lane's two elements in a matrix on the diagonal, those that are not on its diagonal.
-    const int row = at.lane.lane / 4;
-    const unsigned below = at.lane.pair != (row & ~1) ? 0xffffffffu : row % 2 == 0 ? 0xffff0000u : 0x0000ffffu;
 #pragma unroll
     for (int j = 0; j < kChunk / 16; ++j) {
 #pragma unroll
       for (int i = j; i < kChunk / 16; ++i) {
         unsigned block[4];
         device::ldmatrix<4>(block, triangle + triangle_block(i, j) + 16 * at.lane.lane);
-        if (i == j) {
-          block[0] &= below;
-          block[3] &= below;
-        }
         multiply_add(w + 8 * i, a[j], block);
       }
     }

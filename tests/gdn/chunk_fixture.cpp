@@ -474,7 +474,7 @@ ChunkCall::Record ChunkCall::expected_record(int sequence, int chunk, int hv) co
       x[ui] = i == j ? 1 : 0;
       for (auto m = uj; m < ui; ++m) x[ui] -= beta[ui] * rk[ui] * rk[m] * dot(key(i), key(static_cast<int>(m))) * x[m];
       if (i > j) weight *= alpha[ui];
-      result.a[ui * kRows + uj] = x[ui] * weight * beta[uj];
+      result.a[ui * kRows + uj] = uj < ui ? x[ui] * weight * beta[uj] : 0.0;  // the diagonal is beta, a factor
       if (c.write_output) result.p[ui * kRows + uj] = rq[ui] * rk[uj] * dot(query(i), key(j)) * weight;
     }
   }
