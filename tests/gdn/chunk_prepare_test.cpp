@@ -192,7 +192,7 @@ TEST_CASE("without an output there are no queries") {
     CHECK(rms_ratio(call.record(0, chunk, 1).a, call.expected_record(0, chunk, 1).a) < 2e-3);
     CHECK(rms_ratio(call.record(0, chunk, 1).key, call.expected_record(0, chunk, 1).key) < 1e-5);
   }
-  for (const BufferTraffic& traffic : call.last_traffic()) {
+  for (const BufferTraffic& traffic : call.device().last_traffic()) {
     if (traffic.name == "q") CHECK(traffic.sectors_read == 0);
   }
 }
