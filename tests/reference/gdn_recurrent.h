@@ -4,6 +4,7 @@
 #include <gdnjit/gdn.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "tests/reference/gdn_layer.h"
@@ -25,6 +26,10 @@ struct RecurrentOutputs {
 
 bool is_padded(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs, std::int64_t sequence);
 
-RecurrentOutputs recurrent(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
+// Called for every value head of a sequence behind each of its tokens, `tokens` of them so far.
+using TokenVisitor = std::function<void(std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S)>;
+
+RecurrentOutputs recurrent(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs,
+                           const TokenVisitor& visit = {});
 
 }  // namespace gdnjit::reference

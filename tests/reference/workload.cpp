@@ -10,8 +10,9 @@ std::unique_ptr<Workload> make_workload(std::string_view operator_name, const Fi
                                         std::uint64_t seed) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(problem, inputs, seed);
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(problem, inputs, seed);
-  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent",
-       operator_name);
+  if (operator_name == "gdn.chunk") return make_gdn_chunk_workload(problem, inputs, seed);
+  fail(ErrorCode::invalid_argument,
+       "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent, gdn.chunk", operator_name);
 }
 
 }  // namespace gdnjit::reference
