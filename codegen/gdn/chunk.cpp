@@ -76,14 +76,15 @@ class ChunkInstance : public Instance {
     add_kernel(per_channel ? kPrepareChannel : kPrepare, layout_.prepare, chunk_prepare_threads(), target);
     if (tiles.path == ChunkPath::mma) {
       add_kernel(kScan, scan_, chunk_scan_threads(scan_), target);
-    } else if (tiles.segments == 1) {
-      add_sm90_kernel(kScanSm90, scan_, target);
-    } else {
-      const ChunkConfig compose = layout_.compose();
-      add_sm90_kernel(kTransfer, layout_.scan(tiles, ChunkPass::transfer), target);
-      add_kernel(kCompose, compose, chunk_compose_threads(compose), target);
-      add_sm90_kernel(kSegment, layout_.scan(tiles, ChunkPass::segment), target);
+      return;
     }
+    add_sm90_kernel(kScanSm90, scan_, target);
+    if (tiles.segments == 1) return;
+    // A call uses these in place of the scan, or none of them.
+    const ChunkConfig compose = layout_.compose();
+    add_sm90_kernel(kTransfer, layout_.scan(tiles, ChunkPass::transfer), target);
+    add_kernel(kCompose, compose, chunk_compose_threads(compose), target);
+    add_sm90_kernel(kSegment, layout_.scan(tiles, ChunkPass::segment), target);
   }
 
   std::span<const KernelSpec> kernels() const override { return kernels_; }
@@ -91,7 +92,7 @@ class ChunkInstance : public Instance {
   std::vector<LaunchGeometry> geometries() const override {
     const ChunkProblem& problem = layout_.problem;
     const std::int64_t tokens = problem.tokens * (problem.ragged ? problem.batch : 1);
-    const Geometries made = geometries_of(problem.batch, tokens, cuts_of(problem.batch, tokens, false));
+    const Geometries made = geometries_of(problem.batch, tokens, chunk_cuts(layout_, tiles_, problem.batch, tokens));
     return {made.begin(), made.begin() + static_cast<std::ptrdiff_t>(kernels_.size())};
   }
 
@@ -101,8 +102,7 @@ class ChunkInstance : public Instance {
     std::int64_t workspace_bytes = 0;
     const std::int64_t B = pack_chunk(layout_, tensors, params, workspace_bytes);
     if (B == 0) return;
-    const bool may_be_in_place = params.state_in != nullptr && params.state_in == params.state_out;
-    const ChunkCuts cuts = cuts_of(B, params.tokens, may_be_in_place);
+    const ChunkCuts cuts = chunk_cuts(layout_, tiles_, B, params.tokens);
     place_workspace(layout_, cuts, workspace_bytes, params);
     if (sm90 != nullptr) {
       set_chunk_maps(scan_, chunk_slots(layout_.problem.ragged, B, params.tokens), encoder, *sm90);
@@ -136,10 +136,6 @@ class ChunkInstance : public Instance {
     takes_maps_.back() = true;
   }
 
-  ChunkCuts cuts_of(std::int64_t sequences, std::int64_t tokens, bool may_be_in_place) const {
-    return chunk_cuts(layout_, tiles_, sequences, tokens, may_be_in_place);
-  }
-
   // Of the kernels in order; the rest is not looked at.
   Geometries geometries_of(std::int64_t sequences, std::int64_t tokens, const ChunkCuts& cuts) const {
     const ChunkConfig& prepare = layout_.prepare;
@@ -155,16 +151,14 @@ class ChunkInstance : public Instance {
     }
     const int shared = ChunkSm90Plan(scan_).shared_bytes;
     const std::int64_t HV = scan_.heads_v, blocks = scan_.blocks_v();
-    if (tiles_.segments == 1) {
-      made[1] = geometry(1, sequences * HV * blocks, shared, sequences);
-      made[1].programmatic = true;
-      return made;
-    }
+    made[1] = geometry(1, cuts.cut ? 0 : sequences * HV * blocks, shared, sequences);
+    made[1].programmatic = true;
+    if (tiles_.segments == 1) return made;
     // Not programmatic: blocks that wait hold the shared memory that those in front of them need.
     const std::int64_t blocks_k = (scan_.padded_k() + scan_.block_v - 1) / scan_.block_v;
-    made[1] = geometry(1, cuts.cut ? cuts.slots * HV * (blocks_k + blocks) : 0, shared, sequences);
-    made[2] = geometry(2, cuts.cut ? sequences * HV * chunk_compose_blocks(scan_) : 0, 0, sequences);
-    made[3] = geometry(3, cuts.slots * HV * blocks, shared, sequences);
+    made[2] = geometry(2, cuts.slots * HV * (blocks_k + blocks), shared, sequences);
+    made[3] = geometry(3, cuts.cut ? sequences * HV * chunk_compose_blocks(scan_) : 0, 0, sequences);
+    made[4] = geometry(4, cuts.slots * HV * blocks, shared, sequences);
     return made;
   }
 
@@ -222,6 +216,10 @@ class ChunkOperator : public Operator {
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return chunk_tensors(parse(problem)); }
 
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> tensors) const override {
+    return describe_chunk(parse(fields), tensors);
+  }
+
   Footprint footprint(const FieldMap& fields) const override {
     const ChunkProblem problem = parse(fields);
     std::int64_t written = problem.final_state != StatePlace::none ? 1 : 0;
@@ -277,9 +275,8 @@ ChunkLayout::ChunkLayout(const ChunkProblem& completed)
   }
   const int vector = key_vector(layer);
   const bool whole_units = vector * dtype_bytes(problem.io_dtype) == 16;
-  prepare.tiles = per_channel                                         ? ChunkTiles::value_head
-                  : whole_units && dtype_bytes(problem.io_dtype) == 2 ? ChunkTiles::input
-                                                                      : ChunkTiles::key_head;
+  const bool copies = !whole_units || chunk_needs_copies(problem.io_dtype, problem.norm, problem.norm_eps);
+  prepare.tiles = per_channel ? ChunkTiles::value_head : copies ? ChunkTiles::key_head : ChunkTiles::input;
   if (prepare.tiles != ChunkTiles::input) prepare.io_vector = vector;
 }
 
@@ -322,9 +319,20 @@ ChunkConfig ChunkLayout::scan(const ChunkScanTiles& tiles, ChunkPass pass) const
 ChunkConfig ChunkLayout::compose() const {
   ChunkConfig config;
   config.ragged = problem.ragged;
+  config.heads_k = 1;  // it looks at no keys
   config.heads_v = problem.heads_v;
   config.head_dim_k = problem.head_dim_k;
   config.head_dim_v = problem.head_dim_v;
+  config.initial_state = problem.initial_state;
+  config.final_state = StatePlace::none;
+  if (problem.initial_state != StatePlace::none) {
+    config.state_dtype = problem.state_dtype;
+    config.state_layout = problem.state_layout;
+  }
+  if (problem.initial_state == StatePlace::pool) {
+    config.slot_dtype = problem.slot_dtype;
+    config.pad_sentinel = problem.pad_sentinel;
+  }
   return config;
 }
 

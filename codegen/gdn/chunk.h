@@ -73,18 +73,19 @@ struct ChunkLayout {
 ChunkScanTiles default_chunk_tiles(const ChunkLayout& layout, const DeviceTraits& device);
 std::vector<ChunkScanTiles> chunk_search_space(const ChunkLayout& layout, const DeviceTraits& device);
 
-// How a call is cut into segments: 1 where that could not pay, and where the final state may take the place of the
-// initial one, which other segments' blocks may not have read yet.
+// How a call's sequences are cut into segments; not where that could not pay.
 struct ChunkCuts {
   bool cut = false;
-  std::int64_t chunks = 1;  // of a segment
+  std::int64_t chunks = 0;  // of a segment
   std::int64_t slots = 0;   // of segments
 };
 ChunkCuts chunk_cuts(const ChunkLayout& layout, const ChunkScanTiles& tiles, std::int64_t sequences,
-                     std::int64_t tokens, bool may_be_in_place);
+                     std::int64_t tokens);
 
 // The tensors that the problem uses, in call order.
 std::vector<TensorSpec> chunk_tensors(const ChunkProblem& problem);
+
+CallDescription describe_chunk(ChunkProblem problem, std::span<const TensorView> tensors);
 
 inline constexpr std::size_t kMaxChunkTensors = 16;
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "codegen/gdn/chunk.h"
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/gdn/sequence_args.h"
 #include "runtime/support/check.h"
 
@@ -33,6 +34,10 @@ struct Uses {
 
   std::size_t count() const { return 1U + (checkpoints ? 1U : 0U) + (checkpoint_slot ? 1U : 0U) + (output ? 1U : 0U); }
 };
+
+std::size_t tensor_count(const ChunkLayout& layout) {
+  return LayerUses(layout.layer).count() + SequenceUses(layout.problem).count() + Uses(layout.problem).count();
+}
 
 std::int64_t blocks_of_values(const ChunkProblem& problem) { return (problem.head_dim_v + 63) / 64; }
 
@@ -81,7 +86,7 @@ std::int64_t pack_workspace(TensorReader& reader, ChunkParams& params) {
 }  // namespace
 
 ChunkCuts chunk_cuts(const ChunkLayout& layout, const ChunkScanTiles& tiles, std::int64_t sequences,
-                     std::int64_t tokens, bool may_be_in_place) {
+                     std::int64_t tokens) {
   const ChunkProblem& problem = layout.problem;
   const std::int64_t blocks = sequences * problem.heads_v * blocks_of_values(problem);
   const std::int64_t of_one = problem.ragged ? tokens / std::max<std::int64_t>(sequences, 1) : tokens;
@@ -89,15 +94,17 @@ ChunkCuts chunk_cuts(const ChunkLayout& layout, const ChunkScanTiles& tiles, std
   std::int64_t segments = std::min<std::int64_t>(tiles.segments, chunks / kLeastSegmentChunks);
   if (blocks > 0) segments = std::min(segments, kManyBlocks / blocks);
   ChunkCuts cuts;
-  cuts.cut = segments > 1 && blocks <= kFewBlocks && !may_be_in_place;
-  cuts.chunks = cuts.cut ? (chunks + segments - 1) / segments : tokens / kChunk + 1;
+  cuts.cut = segments > 1 && blocks <= kFewBlocks;
+  if (!cuts.cut) return cuts;
+  cuts.chunks = (chunks + segments - 1) / segments;
   cuts.slots = ChunkSegments::slots(problem.ragged, sequences, tokens, cuts.chunks);
   return cuts;
 }
 
-std::vector<TensorSpec> chunk_tensors(const ChunkProblem& problem) {
+namespace {
+
+std::vector<TensorSpec> tensors_of(const ChunkProblem& problem, const Extents& extents) {
   const std::int64_t B = problem.batch, T = problem.tokens;
-  const Extents extents = problem.ragged ? Extents{1, B * T} : Extents{B, T};
   const StepProblem layer = ChunkLayout(problem).layer;
   const Uses uses(problem);
   std::vector<TensorSpec> tensors;
@@ -110,13 +117,32 @@ std::vector<TensorSpec> chunk_tensors(const ChunkProblem& problem) {
   // Room for other sequences' states.
   const std::int64_t pool_rows = 2 * B + 3 + (uses.checkpoint_slot ? B * columns : 0);
   add_sequence_specs(layer, SequenceUses(problem), B, pool_rows, tensors);
-  if (uses.checkpoints) add("checkpoints", problem.state_dtype, state_shape(layer, {B, columns}), TensorRole::output);
-  if (uses.checkpoint_slot) add("checkpoint_slot", problem.slot_dtype, {B, columns});
-  add("workspace", DType::u8, {workspace_bytes(problem, B, problem.ragged ? B * T : T)}, TensorRole::scratch);
+  // Columns behind a sequence's length are not written.
+  if (uses.checkpoints) add("checkpoints", problem.state_dtype, state_shape(layer, {B, columns}), TensorRole::in_out);
+  if (uses.checkpoint_slot) {
+    add("checkpoint_slot", problem.slot_dtype, {B, columns});
+    tensors.back().indexes = SequenceUses(problem).pool();
+  }
+  add("workspace", DType::u8, {workspace_bytes(problem, B, extents.T)}, TensorRole::scratch);
   if (uses.output) {
     add("o", problem.output_dtype, {extents.B, extents.T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
   }
   return tensors;
+}
+
+}  // namespace
+
+std::vector<TensorSpec> chunk_tensors(const ChunkProblem& problem) { return tensors_of(problem, extents_of(problem)); }
+
+CallDescription describe_chunk(ChunkProblem problem, std::span<const TensorView> tensors) {
+  const ChunkLayout layout(problem);
+  const TensorReader number("gdn.chunk", tensors, tensor_count(layout));
+  const Extents extents = describe_sequences(layout.layer, tensors, problem);
+  std::vector<TensorSpec> specs = tensors_of(problem, extents);
+  take_pool_rows(SequenceUses(problem), tensors, specs);
+  take_extent("checkpoints", 1, tensors, specs);
+  take_extent("checkpoint_slot", 1, tensors, specs);
+  return {to_fields(complete_chunk(problem)), std::move(specs)};
 }
 
 std::size_t gather_chunk_args(const ChunkProblem& problem, const ChunkArgs& args,
@@ -143,7 +169,7 @@ std::int64_t pack_chunk(const ChunkLayout& layout, std::span<const TensorView> t
   const ChunkProblem& problem = layout.problem;
   const StepProblem& layer = layout.layer;
   const SequenceUses uses(problem);
-  TensorReader reader("gdn.chunk", tensors, LayerUses(layer).count() + uses.count() + Uses(problem).count());
+  TensorReader reader("gdn.chunk", tensors, tensor_count(layout));
   const Extents extents = read_extents(layer, tensors);
   const std::int64_t B = count_sequences(layer, problem.ragged, extents, tensors);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory
@@ -177,9 +203,8 @@ std::int64_t pack_chunk(const ChunkLayout& layout, std::span<const TensorView> t
 
 void place_workspace(const ChunkLayout& layout, const ChunkCuts& cuts, std::int64_t given_bytes, ChunkParams& params) {
   const bool ragged = layout.problem.ragged;
-  const ChunkWorkspace parts =
-      chunk_workspace(layout.scan({}, ChunkPass::whole), chunk_slots(ragged, params.sequences, params.tokens),
-                      cuts.cut ? cuts.slots : 0);
+  const ChunkWorkspace parts = chunk_workspace(layout.scan({}, ChunkPass::whole),
+                                               chunk_slots(ragged, params.sequences, params.tokens), cuts.slots);
   require(given_bytes >= parts.bytes,
           "workspace: has {} bytes, {} sequences with {} tokens{} need {}; gdn::workspace_bytes() says how many",
           given_bytes, params.sequences, params.tokens, ragged ? " together" : " each", parts.bytes);

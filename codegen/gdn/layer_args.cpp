@@ -234,12 +234,26 @@ Extents read_extents(const StepProblem& layer, std::span<const TensorView> tenso
     require(o.rank == 4, "o: has rank {}, must be 4", o.rank);
     return {o.shape[0], o.shape[1]};
   }
+  return describe_extents(layer, tensors);
+}
+
+Extents describe_extents(const StepProblem& layer, std::span<const TensorView> tensors) {
   const LayerUses uses(layer);
-  const TensorView& first = tensors.front();
+  const TensorView& first = tensors[uses.q ? 1 : 0];
   const std::string_view name = uses.separate ? "k" : "packed";
   require(first.rank == (uses.separate ? 4 : 3), "{}: has rank {}, must be {}", name, first.rank,
           uses.separate ? 4 : 3);
   return {first.shape[0], first.shape[1]};
+}
+
+void take_extent(std::string_view name, std::size_t axis, std::span<const TensorView> tensors,
+                 std::vector<TensorSpec>& specs) {
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    if (specs[i].name != name) continue;
+    require(tensors[i].rank == static_cast<int>(specs[i].shape.size()), "{}: has rank {}, must be {}", name,
+            tensors[i].rank, specs[i].shape.size());
+    specs[i].shape[axis] = tensors[i].shape[axis];
+  }
 }
 
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead) {

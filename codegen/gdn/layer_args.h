@@ -83,6 +83,13 @@ void pack_output(const StepProblem& layer, int vector, const Extents& extents, T
 // The extents of a call: from o, or without one from the first tensor (k or packed).
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);
 
+// The same for Operator::describe_call(): from k or packed, which every call has.
+Extents describe_extents(const StepProblem& layer, std::span<const TensorView> tensors);
+
+// Takes over from a call the extents of `axis` that its caller chooses, for tensor `name` if the call has it.
+void take_extent(std::string_view name, std::size_t axis, std::span<const TensorView> tensors,
+                 std::vector<TensorSpec>& specs);
+
 // The shape of one head's state, [V, K] or [K, V].
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead);
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "codegen/fields.h"
 #include "codegen/gdn/layer_args.h"
@@ -21,6 +22,10 @@ constexpr KernelText kText{.operator_name = "gdn.recurrent",
 
 // T beyond this changes nothing about the best tiles.
 constexpr std::int64_t kLargestBucketTokens = 1024;
+
+std::size_t tensor_count(const RecurrentProblem& problem) {
+  return LayerUses(layer_of(problem)).count() + SequenceUses(problem).count() + (problem.write_output ? 1U : 0U);
+}
 
 class RecurrentInstance : public LayerInstance {
  public:
@@ -73,6 +78,10 @@ class RecurrentOperator : public Operator {
   }
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return recurrent_tensors(parse(problem)); }
+
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> tensors) const override {
+    return describe_recurrent(parse(fields), tensors);
+  }
 
   Footprint footprint(const FieldMap& fields) const override {
     const RecurrentProblem problem = parse(fields);
@@ -149,9 +158,10 @@ StepConfig recurrent_config(const RecurrentProblem& problem, const StepTiles& ti
   return config;
 }
 
-std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
+namespace {
+
+std::vector<TensorSpec> tensors_of(const RecurrentProblem& problem, const Extents& extents) {
   const std::int64_t B = problem.batch;
-  const Extents extents = problem.ragged ? Extents{1, B * problem.tokens} : Extents{B, problem.tokens};
   const StepProblem layer = layer_of(problem);
   std::vector<TensorSpec> tensors;
   add_input_specs(layer, extents, tensors);
@@ -162,6 +172,20 @@ std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
         {"o", problem.output_dtype, {extents.B, extents.T, problem.heads_v, problem.head_dim_v}, TensorRole::output});
   }
   return tensors;
+}
+
+}  // namespace
+
+std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
+  return tensors_of(problem, extents_of(problem));
+}
+
+CallDescription describe_recurrent(RecurrentProblem problem, std::span<const TensorView> tensors) {
+  const TensorReader number(kText.operator_name, tensors, tensor_count(problem));
+  const Extents extents = describe_sequences(layer_of(problem), tensors, problem);
+  std::vector<TensorSpec> specs = tensors_of(problem, extents);
+  take_pool_rows(SequenceUses(problem), tensors, specs);
+  return {to_fields(complete_recurrent(problem)), std::move(specs)};
 }
 
 std::size_t gather_recurrent_args(const RecurrentProblem& problem, const RecurrentArgs& args,
@@ -175,8 +199,7 @@ std::int64_t pack_recurrent(const RecurrentProblem& problem, const StepConfig& c
                             std::span<const TensorView> tensors, StepParams& params) {
   const StepProblem layer = layer_of(problem);
   const SequenceUses uses(problem);
-  TensorReader reader(kText.operator_name, tensors,
-                      LayerUses(layer).count() + uses.count() + (problem.write_output ? 1 : 0));
+  TensorReader reader(kText.operator_name, tensors, tensor_count(problem));
   const Extents extents = read_extents(layer, tensors);
   const std::int64_t B = count_sequences(layer, problem.ragged, extents, tensors);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory

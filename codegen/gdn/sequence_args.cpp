@@ -21,8 +21,16 @@ void add_sequence_specs(const StepProblem& layer, const SequenceUses& uses, std:
     add("state_out", layer.state_dtype, state_shape(layer, {uses.write_slot ? pool_rows : sequences}),
         uses.write_slot ? TensorRole::in_out : TensorRole::output);
   }
-  if (uses.read_slot) add("read_slot", layer.slot_dtype, {sequences});
-  if (uses.write_slot) add("write_slot", layer.slot_dtype, {sequences});
+  const auto add_slots = [&](std::string_view name) {
+    add(name, layer.slot_dtype, {sequences});
+    tensors.back().indexes = uses.pool();
+  };
+  if (uses.read_slot) add_slots("read_slot");
+  if (uses.write_slot) add_slots("write_slot");
+}
+
+void take_pool_rows(const SequenceUses& uses, std::span<const TensorView> tensors, std::vector<TensorSpec>& specs) {
+  if (uses.read_slot || uses.write_slot) take_extent(uses.pool(), 0, tensors, specs);
 }
 
 std::int64_t count_sequences(const StepProblem& layer, bool ragged, const Extents& extents,

@@ -4,6 +4,7 @@
 
 #include <gdnjit/gdn.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -37,6 +38,9 @@ struct SequenceUses {
     if constexpr (requires { problem.checkpoints; }) pool_changes |= problem.checkpoints == StatePlace::pool;
   }
 
+  // The tensor that is the pool.
+  std::string_view pool() const { return read_slot ? "state_in" : "state_out"; }
+
   std::size_t count() const {
     std::size_t count = 0;
     for (const bool used : {cu_seqlens, state_in, state_out, read_slot, write_slot}) count += used ? 1 : 0;
@@ -48,9 +52,28 @@ struct SequenceUses {
 void add_sequence_specs(const StepProblem& layer, const SequenceUses& uses, std::int64_t sequences,
                         std::int64_t pool_rows, std::vector<TensorSpec>& tensors);
 
+// The leading dimensions of a problem's own tensors.
+template <typename Problem>
+Extents extents_of(const Problem& problem) {
+  return problem.ragged ? Extents{1, problem.batch * problem.tokens} : Extents{problem.batch, problem.tokens};
+}
+
 // The number of sequences of a call. Of a ragged batch only cu_seqlens knows it, which lies behind the layer's inputs.
 std::int64_t count_sequences(const StepProblem& layer, bool ragged, const Extents& extents,
                              std::span<const TensorView> tensors);
+
+// For Operator::describe_call(): sets the problem's B and T from a call's tensors (of a ragged batch the average,
+// rounded up) and returns the extents.
+template <typename Problem>
+Extents describe_sequences(const StepProblem& layer, std::span<const TensorView> tensors, Problem& problem) {
+  const Extents extents = describe_extents(layer, tensors);
+  problem.batch = count_sequences(layer, problem.ragged, extents, tensors);
+  const std::int64_t sharers = problem.ragged ? std::max<std::int64_t>(problem.batch, 1) : 1;
+  problem.tokens = (extents.T + sharers - 1) / sharers;
+  return extents;
+}
+// Takes over how many rows the pools of a call have.
+void take_pool_rows(const SequenceUses& uses, std::span<const TensorView> tensors, std::vector<TensorSpec>& specs);
 
 // As a kernel takes them; what the problem does not have is null.
 struct SequenceTensors {

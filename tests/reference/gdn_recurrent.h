@@ -16,6 +16,9 @@ struct RecurrentInputs : LayerInputs {
   std::vector<std::int64_t> start;                  // [B + 1]: the sequences' first tokens, then the end
   std::vector<double> state;                        // [rows,HV,..]; empty if the sequences start from zeros
   std::vector<std::int64_t> read_slot, write_slot;  // [B], of states in a pool
+  // Of gdn.chunk's checkpoints.
+  std::int64_t checkpoint_columns = 0;
+  std::vector<std::int64_t> checkpoint_slot;  // [B, columns]
 };
 
 struct RecurrentOutputs {
@@ -25,6 +28,9 @@ struct RecurrentOutputs {
 };
 
 bool is_padded(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs, std::int64_t sequence);
+
+// RecurrentOutputs::state_row, from the call's indices alone.
+std::vector<std::int64_t> written_rows(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
 
 // Called for every value head of a sequence behind each of its tokens, `tokens` of them so far.
 using TokenVisitor = std::function<void(std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S)>;

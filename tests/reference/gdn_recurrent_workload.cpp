@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "codegen/gdn/chunk.h"
-#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -14,6 +14,7 @@
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/gdn_recurrent.h"
 #include "tests/reference/gdn_step_layout.h"
+#include "tests/reference/given_call.h"
 
 namespace gdnjit::reference {
 namespace {
@@ -24,28 +25,41 @@ using gdn::RecurrentProblem;
 using gdn::StatePlace;
 using gdn::StepProblem;
 
-// What an operator over sequences asks for beside what gdn.recurrent does.
+// What an operator over sequences does beside what gdn.recurrent does.
 struct Task {
   RecurrentProblem problem;
-  StatePlace checkpoints = StatePlace::none;
-  std::int64_t checkpoint_every = 0;
-  double tolerance = 0;  // 0: that of exact arithmetic
+  std::int64_t checkpoint_every = 0;  // tokens; 0: no checkpoints
+  double tolerance = 0;               // 0: that of gdn.recurrent
 };
+
+Task recurrent_task(const FieldMap& problem) { return {.problem = from_fields<RecurrentProblem>(problem)}; }
+
+Task chunk_task(const FieldMap& fields) {
+  const auto problem = from_fields<gdn::ChunkProblem>(fields);
+  Task task{.problem = with_fields_of<RecurrentProblem>(problem), .tolerance = 5e-3};  // gdn.md, section 6
+  if (problem.checkpoints != StatePlace::none) task.checkpoint_every = problem.checkpoint_every;
+  return task;
+}
 
 class SequenceWorkload : public ExpectedWorkload {
  public:
   SequenceWorkload(const Task& task, std::vector<TensorSpec> specs, Inputs kind, std::uint64_t seed)
       : task_(task), problem_(task.problem), layer_(gdn::layer_of(task.problem)) {
     tensors_ = poisoned_tensors(std::move(specs));
-    for (const HostTensor& tensor : tensors_) {
-      const bool counts = tensor.spec.name == "checkpoints" || tensor.spec.name == "checkpoint_slot";
-      if (counts) columns_ = tensor.spec.shape[1];
-    }
     choose_slots(seed);
     const Draw draw(layer_, kind, seed);
     for (HostTensor& tensor : tensors_) {
       if (!fill_input(tensor, layer_, problem_.batch * problem_.tokens, draw)) fill_rest(tensor, seed, draw);
     }
+  }
+
+  SequenceWorkload(const Task& task, const CallDescription& call, std::vector<std::vector<std::byte>> contents)
+      : task_(task), problem_(task.problem), layer_(gdn::layer_of(task.problem)) {
+    tensors_ = given_tensors(call, std::move(contents));
+    const RecurrentInputs indices = unpack_indices(problem_, tensors_);
+    std::vector<std::int64_t> rows;
+    if (!indices.checkpoint_slot.empty()) rows = checkpoint_rows(indices);
+    require_valid_indices(problem_, tensors_, rows);
   }
 
  private:
@@ -55,7 +69,10 @@ class SequenceWorkload : public ExpectedWorkload {
     const std::int64_t batch = problem_.batch;
     const std::int64_t sentinel = problem_.pad_sentinel == PadSentinel::zero ? 0 : -1;
     Random random(seed, "slots");
-    const std::int64_t kept = task_.checkpoints == StatePlace::pool ? batch * columns_ : 0;
+    std::int64_t kept = 0;
+    for (const HostTensor& tensor : tensors_) {
+      if (tensor.spec.name == "checkpoint_slot") kept = elements(tensor.spec);
+    }
     const std::vector<std::int64_t> order = shuffled(2 * batch + 2 + kept, random);
     for (std::int64_t i = 0; i < batch; ++i) {
       const auto row = static_cast<std::size_t>(i);
@@ -104,113 +121,136 @@ class SequenceWorkload : public ExpectedWorkload {
   const RecurrentOutputs& expected() const {
     std::call_once(computed_, [&] {
       const RecurrentInputs inputs = unpack_inputs(problem_, tensors_);
-      starts_ = inputs.start;
-      for (std::int64_t i = 0; i < problem_.batch; ++i) padded_.push_back(is_padded(problem_, inputs, i));
-      if (task_.checkpoints == StatePlace::none) {
+      if (task_.checkpoint_every == 0) {
         expected_ = recurrent(problem_, inputs);
-      } else {
-        kept_.resize(static_cast<std::size_t>(problem_.batch * columns_));
-        expected_ = recurrent(problem_, inputs,
-                              [&](std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) {
-                                keep(sequence, tokens, head_v, S);
-                              });
+        return;
       }
+      const std::int64_t columns = inputs.checkpoint_columns;
+      kept_.resize((inputs.start.size() - 1) * static_cast<std::size_t>(columns));
+      expected_ =
+          recurrent(problem_, inputs, [&](std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) {
+            const std::int64_t column = tokens / task_.checkpoint_every - 1;
+            if (tokens % task_.checkpoint_every != 0 || column >= columns) return;
+            std::vector<double>& state = kept_[static_cast<std::size_t>(sequence * columns + column)];
+            state.resize(static_cast<std::size_t>(state_size()));
+            S.store(layer_, state.data() + head_v * (state_size() / problem_.heads_v));
+          });
     });
     return expected_;
   }
 
+  // Of all heads.
   std::int64_t state_size() const { return std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v; }
 
-  // The state of a head that is a checkpoint.
-  void keep(std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) const {
-    const std::int64_t column = tokens / task_.checkpoint_every - 1;
-    if (tokens % task_.checkpoint_every != 0 || column >= columns_) return;
-    std::vector<double>& states = kept_[static_cast<std::size_t>(sequence * columns_ + column)];
-    states.resize(static_cast<std::size_t>(state_size()));
-    S.store(layer_, states.data() + head_v * (state_size() / problem_.heads_v));
+  // Where the checkpoint of each (sequence, column) goes: its row in the pool or, without slots, its place; -1 where
+  // there is none.
+  std::vector<std::int64_t> checkpoint_rows(const RecurrentInputs& indices) const {
+    std::vector<std::int64_t> rows;
+    for (std::size_t sequence = 0; sequence + 1 < indices.start.size(); ++sequence) {
+      const bool padded = is_padded(problem_, indices, static_cast<std::int64_t>(sequence));
+      const std::int64_t tokens = padded ? 0 : indices.start[sequence + 1] - indices.start[sequence];
+      for (std::int64_t column = 0; column < indices.checkpoint_columns; ++column) {
+        std::int64_t row = static_cast<std::int64_t>(rows.size());
+        if (!indices.checkpoint_slot.empty()) row = indices.checkpoint_slot[rows.size()];
+        const bool named = indices.checkpoint_slot.empty() || !is_sentinel(layer_, row);
+        rows.push_back(named && (column + 1) * task_.checkpoint_every <= tokens ? row : -1);
+      }
+    }
+    return rows;
   }
 
-  // Checkpoints in a tensor of their own, or in the pool.
-  void expect_checkpoints(bool dense, Expectation& result) const {
-    for (std::size_t i = 0; i < kept_.size(); ++i) {
-      if (kept_[i].empty()) continue;
-      const std::int64_t row = dense ? static_cast<std::int64_t>(i) : checkpoint_slot_[i];
-      if (dense || !is_sentinel(layer_, row)) result.regions.push_back({row * state_size(), kept_[i], false});
+  void expect_checkpoints(const RecurrentInputs& indices, Expectation& result) const {
+    const std::vector<std::int64_t> rows = checkpoint_rows(indices);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] < 0) continue;
+      const auto numbers = [this, i] {
+        expected();
+        return std::span<const double>(kept_[i]);
+      };
+      result.regions.push_back({rows[i] * state_size(), state_size(), false, numbers});
     }
   }
 
-  // What rows of states a tensor must hold then.
-  void expect_states(const std::string& name, const RecurrentOutputs& reference, Expectation& result) const {
-    const bool one_pool = problem_.initial_state == StatePlace::pool;
-    const char* const pool = one_pool ? "state_in" : "state_out";
-    if (name == "checkpoints") return expect_checkpoints(true, result);
-    if (task_.checkpoints == StatePlace::pool && name == pool) expect_checkpoints(false, result);
-    if (name != (problem_.final_state == StatePlace::pool ? pool : "state_out")) return;
-    for (std::size_t i = 0; i < padded_.size(); ++i) {
-      const std::int64_t row = reference.state_row[i];
-      const auto size = static_cast<std::size_t>(state_size());
-      if (row >= 0)
-        result.regions.push_back({row * state_size(), std::span(reference.state).subspan(i * size, size), false});
+  void expect_final_states(const RecurrentInputs& indices, Expectation& result) const {
+    const std::vector<std::int64_t> rows = written_rows(problem_, indices);
+    const std::int64_t size = state_size();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] < 0) continue;
+      const auto first = static_cast<std::int64_t>(i) * size;
+      const auto numbers = [this, first, size] { return part_of(expected().state, first, size); };
+      result.regions.push_back({rows[i] * size, size, false, numbers});
     }
   }
 
-  std::int64_t longest() const {
+  static std::int64_t longest(const std::vector<std::int64_t>& starts) {
     std::int64_t longest = 0;
-    for (std::size_t i = 1; i < starts_.size(); ++i) longest = std::max(longest, starts_[i] - starts_[i - 1]);
+    for (std::size_t i = 1; i < starts.size(); ++i) longest = std::max(longest, starts[i] - starts[i - 1]);
     return longest;
   }
 
+  static std::span<const double> part_of(const std::vector<double>& numbers, std::int64_t first, std::int64_t count) {
+    return std::span(numbers).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  }
+
   Expectation expectation(const HostTensor& tensor) const override {
-    const RecurrentOutputs& reference = expected();
+    const RecurrentInputs indices = unpack_indices(problem_, tensors_);
+    const std::vector<std::int64_t>& starts = indices.start;
+    const auto sequences = static_cast<std::int64_t>(starts.size()) - 1;
     Expectation result;
     if (tensor.spec.name == "o") {
-      result.tolerance = task_.tolerance > 0 ? task_.tolerance : output_tolerance(layer_, longest());
+      result.tolerance = task_.tolerance > 0 ? task_.tolerance : output_tolerance(layer_, longest(starts));
       const std::int64_t token = std::int64_t{problem_.heads_v} * problem_.head_dim_v;
-      for (std::size_t i = 0; i < padded_.size(); ++i) {
-        if (padded_[i] && problem_.pad_policy == PadPolicy::skip) continue;
-        const std::int64_t first = starts_[i] * token, count = (starts_[i + 1] - starts_[i]) * token;
-        result.regions.push_back(
-            {first, std::span(reference.o).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-             padded_[i]});
+      for (std::int64_t i = 0; i < sequences; ++i) {
+        const bool padded = is_padded(problem_, indices, i);
+        if (padded && problem_.pad_policy == PadPolicy::skip) continue;
+        const std::int64_t first = starts[static_cast<std::size_t>(i)] * token;
+        const std::int64_t count = starts[static_cast<std::size_t>(i) + 1] * token - first;
+        const auto numbers = [this, first, count] { return part_of(expected().o, first, count); };
+        result.regions.push_back({first, count, padded, numbers});
       }
       return result;
     }
-    result.tolerance = task_.tolerance > 0 ? task_.tolerance : state_tolerance(layer_, longest());
-    expect_states(tensor.spec.name, reference, result);
+    result.tolerance = task_.tolerance > 0 ? task_.tolerance : state_tolerance(layer_, longest(starts));
+    const std::string& name = tensor.spec.name;
+    const bool one_pool = problem_.initial_state == StatePlace::pool;
+    const bool is_pool = name == (one_pool ? "state_in" : "state_out");
+    if (name == "checkpoints" || (is_pool && !indices.checkpoint_slot.empty())) expect_checkpoints(indices, result);
+    if (problem_.final_state == StatePlace::pool ? is_pool : name == "state_out") expect_final_states(indices, result);
     return result;
   }
 
   Task task_;
   RecurrentProblem problem_;
   StepProblem layer_;
-  std::int64_t columns_ = 0;  // of the checkpoints
   std::vector<std::int64_t> read_slot_, write_slot_, checkpoint_slot_;
   mutable std::once_flag computed_;
-  mutable std::vector<std::int64_t> starts_;
-  mutable std::vector<bool> padded_;
   mutable RecurrentOutputs expected_;
-  mutable std::vector<std::vector<double>> kept_;  // [B, columns]; empty where there is none
+  mutable std::vector<std::vector<double>> kept_;  // checkpoints by (sequence, column); empty where there is none
 };
+
+std::unique_ptr<Workload> make(std::string_view name, Task (*task_of)(const FieldMap&), const FieldMap& problem,
+                               Inputs inputs, std::uint64_t seed) {
+  const Operator& op = find_operator(name);
+  const FieldMap complete = op.complete(problem);
+  return std::make_unique<SequenceWorkload>(task_of(complete), op.tensors(complete), inputs, seed);
+}
 
 }  // namespace
 
 std::unique_ptr<Workload> make_gdn_recurrent_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
-  const Operator& op = find_operator("gdn.recurrent");
-  const FieldMap complete = op.complete(problem);
-  return std::make_unique<SequenceWorkload>(Task{.problem = from_fields<RecurrentProblem>(complete)},
-                                            op.tensors(complete), inputs, seed);
+  return make("gdn.recurrent", recurrent_task, problem, inputs, seed);
+}
+std::unique_ptr<CallWorkload> make_gdn_recurrent_workload(const CallDescription& call,
+                                                          std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<SequenceWorkload>(recurrent_task(call.problem), call, std::move(contents));
 }
 
 std::unique_ptr<Workload> make_gdn_chunk_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
-  constexpr double kTolerance = 5e-3;  // products of 16 bits (gdn.md, section 6)
-  const Operator& op = find_operator("gdn.chunk");
-  const FieldMap complete = op.complete(problem);
-  const auto chunk = from_fields<gdn::ChunkProblem>(complete);
-  return std::make_unique<SequenceWorkload>(Task{.problem = with_fields_of<RecurrentProblem>(chunk),
-                                                 .checkpoints = chunk.checkpoints,
-                                                 .checkpoint_every = chunk.checkpoint_every,
-                                                 .tolerance = kTolerance},
-                                            op.tensors(complete), inputs, seed);
+  return make("gdn.chunk", chunk_task, problem, inputs, seed);
+}
+std::unique_ptr<CallWorkload> make_gdn_chunk_workload(const CallDescription& call,
+                                                      std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<SequenceWorkload>(chunk_task(call.problem), call, std::move(contents));
 }
 
 }  // namespace gdnjit::reference
