@@ -244,6 +244,10 @@ ChunkProblem complete_chunk(ChunkProblem problem) {
           "checkpoints=pool: needs initial_state=pool or final_state=pool");
   require(problem.write_output || problem.final_state != StatePlace::none || problem.checkpoints != StatePlace::none,
           "write_output=false: with final_state=none and checkpoints=none nothing is left to compute");
+  if (gate_is_per_channel(problem.gate)) {
+    fail(ErrorCode::unsupported, "gate={}: gdn.chunk takes gates per head; gdn.recurrent serves those per channel",
+         enum_name(problem.gate));
+  }
   StepProblem layer = with_fields_of<StepProblem>(problem);
   complete_layer(layer);
   problem.scale = layer.scale;
