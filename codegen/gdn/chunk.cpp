@@ -31,6 +31,10 @@ constexpr KernelText text_of(std::string_view entry, std::string_view header, st
           .params = "ChunkParams",
           .parameter_bytes = sizeof(ChunkParams)};
 }
+constexpr KernelText bounded(KernelText text) {
+  text.bounds = "Kernel::kThreads, Kernel::kMinBlocks";
+  return text;
+}
 constexpr KernelText sm90_text_of(std::string_view entry) {
   KernelText text = text_of(entry, "gdn/chunk_scan_sm90.cuh", "ChunkScanSm90");
   text.params = "ChunkSm90Params";
@@ -38,10 +42,10 @@ constexpr KernelText sm90_text_of(std::string_view entry) {
   return text;
 }
 
-constexpr KernelText kPrepare = text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare");
+constexpr KernelText kPrepare = bounded(text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare"));
 constexpr KernelText kPrepareChannel =
-    text_of("gdnjit_gdn_chunk_prepare_channel", "gdn/chunk_prepare_channel.cuh", "ChunkPrepareChannel");
-constexpr KernelText kScan = text_of("gdnjit_gdn_chunk_scan", "gdn/chunk_scan.cuh", "ChunkScan");
+    bounded(text_of("gdnjit_gdn_chunk_prepare_channel", "gdn/chunk_prepare_channel.cuh", "ChunkPrepareChannel"));
+constexpr KernelText kScan = bounded(text_of("gdnjit_gdn_chunk_scan", "gdn/chunk_scan.cuh", "ChunkScan"));
 constexpr KernelText kScanSm90 = sm90_text_of("gdnjit_gdn_chunk_scan_sm90");
 constexpr KernelText kTransfer = sm90_text_of("gdnjit_gdn_chunk_transfer_sm90");
 constexpr KernelText kCompose = text_of("gdnjit_gdn_chunk_compose", "gdn/chunk_compose.cuh", "ChunkCompose");
@@ -244,10 +248,6 @@ ChunkProblem complete_chunk(ChunkProblem problem) {
           "checkpoints=pool: needs initial_state=pool or final_state=pool");
   require(problem.write_output || problem.final_state != StatePlace::none || problem.checkpoints != StatePlace::none,
           "write_output=false: with final_state=none and checkpoints=none nothing is left to compute");
-  if (gate_is_per_channel(problem.gate)) {
-    fail(ErrorCode::unsupported, "gate={}: gdn.chunk takes gates per head; gdn.recurrent serves those per channel",
-         enum_name(problem.gate));
-  }
   StepProblem layer = with_fields_of<StepProblem>(problem);
   complete_layer(layer);
   problem.scale = layer.scale;

@@ -18,10 +18,10 @@ const Operator& chunk() { return find_operator("gdn.chunk"); }
 
 const std::vector<Axis>& axes() {
   static const std::vector<Axis> list{
-      {"T", {"65", "1", "64", "130", "0"}},
+      {"T", {"65", "1", "128", "0"}},
       {"shape",
        {"H=1 HV=2 K=64 V=64", "H=1 HV=3 K=32 V=32", "H=2 HV=2 K=60 V=100", "H=1 HV=2 K=33 V=17", "H=1 HV=1 K=96 V=72",
-        "H=2 HV=4 K=16 V=8", "H=1 HV=1 K=128 V=128", "H=1 HV=1 K=200 V=24"}},
+        "H=2 HV=4 K=16 V=8"}},
       {"B", {"1", "3", "5"}},
       {"ragged", {"true", "false"}},
       {"initial_state", {"none", "dense", "pool"}},
@@ -35,7 +35,7 @@ const std::vector<Axis>& axes() {
       {"output", {"bf16", "f32", "f16"}},
       {"state", {"f32", "bf16", "f16"}},
       {"state_layout", {"vk", "kv"}},
-      {"gate", {"raw", "none", "log", "alpha"}},
+      {"gate", {"raw", "none", "log", "alpha", "channel_raw"}},
       {"beta", {"sigmoid", "none", "given", "two_sigmoid"}},
       {"norm", {"sumsq_eps", "none", "max_eps", "add_eps"}},
       {"head_map", {"grouped", "modulo"}},
@@ -56,6 +56,7 @@ bool allowed(const Case& built) {
   const bool no_pool = (is("initial_state", "none") || is("initial_state", "dense")) &&
                        (is("final_state", "none") || is("final_state", "dense"));
   if (is("checkpoints", "pool") && no_pool) return false;
+  if (is("input_layout", "qkvz") && is("gate", "channel_raw")) return false;
   // Rows that are packed as they are begin at multiples of 4 bytes only where the dimensions say so.
   if (is("io_alignment", "16") && !is("input_layout", "separate")) return false;
   return !(is("final_state", "none") && is("write_output", "false") && is("checkpoints", "none"));
@@ -90,6 +91,20 @@ TEST_CASE("every pair of options is right on the emulator") {
     return std::nullopt;
   };
   check_every_pair(chunk(), axes(), allowed, 2031, problem_of, tiles_of);
+}
+
+TEST_CASE("every gate per channel, and heads that take several warps or blocks to a row, are right") {
+  for (const char* text : {"gate=channel_sigmoid T=70", "gate=channel_log T=129 state_layout=kv norm=none",
+                           "gate=channel_raw T=66 initial_state=dense write_output=false", "K=200 V=24 T=66",
+                           "K=256 V=40 T=65 io=f16 initial_state=dense", "K=128 V=130 T=64 state=bf16"}) {
+    for (const char* arch : {"sm_90a", "sm_86"}) {
+      CAPTURE(std::string(text));
+      CAPTURE(std::string(arch));
+      const FieldMap problem = parse_fields(fmt::format("H=1 HV=2 K=48 V=40 {}", text));
+      CHECK(check_problem(*emulator_runtime(arch), chunk(), problem, std::nullopt, reference::Inputs::typical, 5) ==
+            "");
+    }
+  }
 }
 
 TEST_CASE("sequences that are cut into segments are right, wherever they end") {
@@ -159,27 +174,6 @@ TEST_CASE("calls that are cut at whole chunks give the bits of one call") {
     }
     CHECK(parts["o"].bytes == whole["o"].bytes);
     CHECK(parts["state_out"].bytes == whole["state_out"].bytes);
-  }
-}
-
-TEST_CASE("all tiles and both scans give nearly the same states") {
-  const auto runtime = emulator_runtime("sm_90a");
-  const FieldMap fields = parse_fields("B=2 T=130 H=1 HV=2 K=64 V=64");
-  const std::vector<reference::HostTensor> inputs = inputs_of(fields, 9);
-  std::vector<std::vector<float>> states;
-  for (const char* tiles : {"path=mma block_v=32 stages=1", "path=mma block_v=64 split_k=2", "path=wgmma block_v=64"}) {
-    HostCall call(inputs);
-    make_plan(*runtime, chunk(), fields, parse_fields(tiles))->run(call.views(), nullptr);
-    const std::vector<std::byte>& bytes = call["state_out"].bytes;
-    std::memcpy(states.emplace_back(bytes.size() / sizeof(float)).data(), bytes.data(), bytes.size());
-  }
-  for (const std::vector<float>& state : states) {
-    double error = 0, size = 0;
-    for (std::size_t i = 0; i < state.size(); ++i) {
-      error += (state[i] - states[0][i]) * (state[i] - states[0][i]);
-      size += states[0][i] * states[0][i];
-    }
-    CHECK(error <= 1e-3 * 1e-3 * size);
   }
 }
 
