@@ -34,6 +34,7 @@ struct ChunkPrepareChannel {
     kSlabs = (c.padded_k() + kSlab - 1) / kSlab,
     kPitch = kSlab + 8,  // words of a row: half a warp's pairs of four rows are in different banks
     kBlocks = kChunk / 16,
+    kDecaysAhead = 8,  // loads of gates in flight
   };
   // What e^(-l) may be, log2.
   static __device__ __forceinline__ float largest_bits() { return 120.0f; }
@@ -76,7 +77,7 @@ struct ChunkPrepareChannel {
   static __device__ __forceinline__ void find_norms(const void* source, long long stride, int valid, float scale,
                                                     const Warp& at, float* norms) {
     constexpr int kVector = c.io_vector;
-#pragma unroll 4
+#pragma unroll 2
     for (int row = at.warp; row < kChunk; row += kThreads / 32) {
       float sum = 0.0f;
       if constexpr (c.norm != Norm::none) {
@@ -119,7 +120,7 @@ struct ChunkPrepareChannel {
   static __device__ __forceinline__ void load_rows(const void* source, long long stride, int valid, int slab,
                                                    const float* norms, float (*rows)[kPitch]) {
     constexpr int kVector = c.io_vector, kUnits = kSlab / kVector;
-#pragma unroll 4
+#pragma unroll 2
     for (int i = static_cast<int>(threadIdx.x); i < kChunk * kUnits; i += kThreads) {
       const int row = i / kUnits, channel = i % kUnits * kVector, key = slab * kSlab + channel;
       float x[kVector] = {};
@@ -143,18 +144,27 @@ struct ChunkPrepareChannel {
                                                   static_cast<long long>(task.place.head.hv) * c.head_dim_k + key);
     }
     const long long start = task.place.value_head_offset(p.gate_strides, task.first + 16 * at.warp) + key;
+    const int count = key < c.head_dim_k ? task.valid - 16 * at.warp : 0;
     float sum = 0.0f;
+#pragma unroll 1
+    for (int first = 0; first < 16; first += kDecaysAhead) {
+      device::Word<c.gate_dtype> words[kDecaysAhead][1];
 #pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      const int token = 16 * at.warp + i;
-      float log2 = 0.0f;
-      if (token < task.valid && key < c.head_dim_k) {
-        const float x = device::load_scalar<c.gate_dtype>(p.gate, start + i * p.gate_strides.token);
-        log2 = log_decay<c>(x, gate.rate, bias) * kLog2e;
-        log2 = log2 < -128.0f ? -128.0f : log2;
+      for (int i = 0; i < kDecaysAhead; ++i) {
+        words[i][0] = 0;
+        if (first + i < count) {
+          const void* from = device::element<c.gate_dtype>(p.gate, start + (first + i) * p.gate_strides.token);
+          device::load_vector<c.gate_dtype, 1, device::CacheHint::normal>(from, words[i]);
+        }
       }
-      sum += log2;
-      rows.decay[token][at.lane] = sum;
+#pragma unroll
+      for (int i = 0; i < kDecaysAhead; ++i) {
+        float x[1];
+        device::unpack<c.gate_dtype, 1>(words[i], x);
+        const float log2 = log_decay<c>(x[0], gate.rate, bias) * kLog2e;
+        sum += first + i < count ? (log2 < -128.0f ? -128.0f : log2) : 0.0f;
+        rows.decay[16 * at.warp + first + i][at.lane] = sum;
+      }
     }
     rows.starts[at.warp + 1][at.lane] = sum;
   }
@@ -270,7 +280,7 @@ struct ChunkPrepareChannel {
                                                       const Rows& rows) {
     unsigned char* tiles = Place::tile(p, task.slot, task.place.head, 0);
     constexpr int kTileBytes = 2 * kChunk * c.padded_k();
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < kChunk * kSlab / 8; i += kThreads) {
       const int unit = i + static_cast<int>(threadIdx.x), row = unit / (kSlab / 8), channel = unit % (kSlab / 8) * 8;
       const int key = slab * kSlab + channel;
