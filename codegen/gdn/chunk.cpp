@@ -45,18 +45,7 @@ constexpr KernelText sm90_text_of(std::string_view entry) {
   return text;
 }
 
-<<<<<<< HEAD
-// Four blocks of prepare hide each other's waiting; without a bound the compiler takes registers for two.
-constexpr KernelText prepare_text() {
-  KernelText text = text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare");
-  text.blocks_per_sm = 4;
-  return text;
-}
-
-constexpr KernelText kPrepare = prepare_text();
-=======
 constexpr KernelText kPrepare = bounded(text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare"));
->>>>>>> host
 constexpr KernelText kPrepareChannel =
     bounded(text_of("gdnjit_gdn_chunk_prepare_channel", "gdn/chunk_prepare_channel.cuh", "ChunkPrepareChannel"));
 constexpr KernelText kScan = bounded(text_of("gdnjit_gdn_chunk_scan", "gdn/chunk_scan.cuh", "ChunkScan"));

@@ -66,11 +66,7 @@ struct KernelText {
   std::string_view config = "StepConfig";
   std::string_view params = "StepParams";
   std::size_t parameter_bytes = sizeof(StepParams);
-<<<<<<< HEAD
-  int blocks_per_sm = 0;  // how many must find registers at once; 0: as the compiler likes
-=======
   std::string_view bounds = "Kernel::kThreads";  // of __launch_bounds__
->>>>>>> host
 };
 
 // The kernel's source. `initializer` is its config as designated_initializer() writes it, `threads` those of a block.
