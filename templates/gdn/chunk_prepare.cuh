@@ -398,7 +398,8 @@ struct ChunkPrepare {
       tokens.decay[token] = g[n];
       const float decay = device::exp2_approx(g[n]);
       factors[ChunkFactors::kState / 4 + token] = decay * plan.key_norm[token];
-      if constexpr (kQuery) factors[ChunkFactors::kQuery / 4 + token] = decay * plan.query_norm[token];
+      // (Bulk copies take all factors, with or without an output.)
+      factors[ChunkFactors::kQuery / 4 + token] = kQuery ? decay * plan.query_norm[token] : 0.0f;
       factors[ChunkFactors::kKey / 4 + token] = device::exp2_approx(last - g[n]) * plan.key_norm[token];
     }
     if (lane < 4) factors[ChunkFactors::kDecay / 4 + lane] = device::exp2_approx(last);  // all that is copied
