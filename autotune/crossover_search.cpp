@@ -140,18 +140,20 @@ std::string CrossoverSearch::step_text(std::size_t step) const {
   return fmt::format("{} {}={}", contest.op->name(), crossover_->field, rungs_[contest.rung].value);
 }
 
-// The rungs before are all known.
-bool CrossoverSearch::decided(std::size_t rung) const {
-  if (rung < kEnough) return false;
-  const auto begin = rungs_.begin() + static_cast<std::ptrdiff_t>(rung - kEnough);
-  return std::all_of(begin, begin + kEnough,
-                     [](const Rung& known) { return known.above_us > 0 && known.below_us > known.above_us; });
+// The second has won so often in a row that the rest of the ladder would tell nothing new.
+bool CrossoverSearch::decided() const {
+  std::size_t won = 0;
+  for (const Rung& rung : rungs_) {
+    won = rung.above_us > 0 && rung.below_us > rung.above_us ? won + 1 : 0;
+    if (won == kEnough) return true;
+  }
+  return false;
 }
 
 void CrossoverSearch::run(std::size_t step, Evaluator& evaluator) {
   const Contest& contest = contests_[step];
   Rung& rung = rungs_[contest.rung];
-  if (status_ != TuningStatus::ok || decided(contest.rung)) return;
+  if (status_ != TuningStatus::ok || decided()) return;
   const auto failed = [&](TuningStatus status, const std::string& why) {
     status_ = status;
     reason_ = fmt::format("{}: {}", step_text(step), why);

@@ -51,7 +51,7 @@ class CrossoverSearch : public Task {
   void build_ladder();
   void add_contests(std::int64_t value);
   void read_record();
-  bool decided(std::size_t rung) const;
+  bool decided() const;
   cache::TuningRecord record_of(const std::string& tiles) const;
   double mean_us(std::int64_t crossover) const;
 
