@@ -3,19 +3,19 @@
 //
 // A call is a sequence of kernels in one stream:
 //   prepare  token-parallel, a block for each (chunk, key head): norms, cumulative decay, the inverse A and the
-//   products
-//            P = q k^T, both with the gate applied, into a ChunkRecord for each (chunk, value head)
+//            products P = q k^T, both with the gate applied, into a ChunkRecord for each (chunk, value head)
 //   scan     a block for each (sequence, value head, block of V), over the chunks in order, the state in registers
 //
 // With G_i the cumulative log decay in the chunk, r the norms' factors (rq with the scale), kC = 64:
-//   A_ij = [(I + strict_lower(beta_i rk_i rk_j <k_i, k_j>))^-1]_ij e^(G_i - G_j) beta_j      j <= i, else 0
+//   A_ij = [(I + strict_lower(beta_i rk_i rk_j <k_i, k_j>))^-1]_ij e^(G_i - G_j) beta_j      j < i, else 0
 //   P_ij = rq_i rk_j <q_i, k_j> e^(G_i - G_j)                                               j <= i, else 0
 //   W  = v - e^(G_i) rk_i (k S)
-//   D  = A W
+//   D  = beta W + A W
 //   o  = e^(G_i) rq_i (q S) + P D
 //   S  = e^(G_last) S + k^T (e^(G_last - G_i) rk_i D)
-// with k and q as they are in memory. Tokens past a sequence's end have zero rows and columns in A and P and zero
-// factors. Per-channel gates are part of k and q: see ChunkConfig::tiles.
+// (the diagonal of the inverse is 1, so beta stays fp32) with k and q as they are in memory. Tokens past a sequence's
+// end have zero rows and columns in A and P and zero factors. Per-channel gates are part of k and q: see
+// ChunkConfig::tiles.
 #pragma once
 
 #include <gdnjit/dtype.h>
@@ -177,7 +177,7 @@ struct ChunkFactors {
     kState = 0,                       // [64] e^(G_i) rk_i
     kQuery = kState + 4 * kChunk,     // [64] e^(G_i) rq_i
     kKey = kQuery + 4 * kChunk,       // [64] e^(G_last - G_i) rk_i
-    kStrength = kKey + 4 * kChunk,    // [64] beta_i, also for gates per channel: the diagonal of A before its rounding
+    kStrength = kKey + 4 * kChunk,    // [64] beta_i, also for gates per channel
     kDecay = kStrength + 4 * kChunk,  // e^(G_last): one, or one for each channel
   };
   static constexpr int bytes(const ChunkConfig& c) { return kDecay + (c.per_channel() ? 4 * c.padded_k() : 16); }
@@ -264,16 +264,18 @@ constexpr bool chunk_needs_copies(DType io_dtype, Norm norm, float norm_eps) {
 
 // ---- the portable scan
 
-// Rows of 16-byte units in shared memory of which any eight that follow each other are in different banks: by
-// exchanging the units of a row where a row fills all banks a whole number of times, else by 16 bytes more a row.
+// Rows of 16-byte units in shared memory, one behind the other. Units are exchanged with their neighbours in 128, 64 or
+// 32 bytes, the most that divide a row, so that the same unit of eight rows lies in different banks.
 struct ChunkRows {
-  int row_bytes;  // a multiple of 16
-  constexpr bool exchanged() const { return row_bytes % 128 == 0; }
-  constexpr int pitch() const { return exchanged() || row_bytes % 32 == 16 ? row_bytes : row_bytes + 16; }
-  constexpr int bytes() const { return kChunk * pitch(); }
+  int row_bytes;  // a multiple of 32, or of 16 where rows are not read in units
+  constexpr int bytes() const { return kChunk * row_bytes; }
   // Where `byte` of a row is.
   constexpr unsigned offset(unsigned row, unsigned byte) const {
-    return row * static_cast<unsigned>(pitch()) + (exchanged() ? byte ^ (row % 8 * 16) : byte);
+    const unsigned exchange = row_bytes % 128 == 0  ? row % 8
+                              : row_bytes % 64 == 0 ? row / 2 % 4
+                              : row_bytes % 32 == 0 ? row / 4 % 2
+                                                    : 0;
+    return row * static_cast<unsigned>(row_bytes) + (byte ^ exchange * 16);
   }
 };
 

@@ -162,15 +162,16 @@ struct ChunkCall::Parts {
     tensor.buffer = DeviceBuffer(*device, tensor.bytes.size(), name);
   }
 
-  // [B,T,heads,width] with gaps, which keep a row's alignment of `unit` elements.
+  // [B,T,heads,width] with gaps, which keep a row's alignment of `unit` elements, and whole sectors whole.
   gdn::HeadStrides make_tokens(Tensor& tensor, const char* name, DType dtype, int heads, int width, int unit,
                                TensorRole role) {
+    const int gap = unit * dtype_bytes(dtype) == 16 && width * dtype_bytes(dtype) % 32 == 0 ? 2 * unit : unit;
     gdn::HeadStrides strides{};
-    strides.token = std::int64_t{heads} * (width + unit) + unit;
-    strides.key_head = width + unit;
+    strides.token = std::int64_t{heads} * (width + gap) + gap;
+    strides.key_head = width + gap;
     strides.batch = c.ragged ? 0 : (longest + kGapTokens) * strides.token;
     const std::int64_t tokens = (c.ragged ? total() : sequences() * (longest + kGapTokens)) + kGapTokens;
-    make(tensor, name, dtype, tokens * strides.token, role, unit);
+    make(tensor, name, dtype, tokens * strides.token, role, gap);
     return strides;
   }
   std::int64_t element(const gdn::HeadStrides& strides, std::int64_t b, std::int64_t token, int head) const {
@@ -189,10 +190,11 @@ struct ChunkCall::Parts {
   gdn::StateStrides make_states(Tensor& tensor, const char* name, std::int64_t rows, std::int64_t tokens,
                                 TensorRole role) {
     gdn::StateStrides strides{};
-    strides.head = std::int64_t{c.head_dim_k} * c.head_dim_v + 2 * c.state_vector;
-    strides.token = c.heads_v * strides.head + 4 * c.state_vector;
+    const int gap = c.state_vector == 2 ? 8 : 1;
+    strides.head = std::int64_t{c.head_dim_k} * c.head_dim_v + gap;
+    strides.token = c.heads_v * strides.head + 2 * gap;
     strides.row = tokens * strides.token;
-    make(tensor, name, c.state_dtype, rows * strides.row, role, c.state_vector);
+    make(tensor, name, c.state_dtype, rows * strides.row, role, gap);
     return strides;
   }
 
@@ -343,11 +345,11 @@ struct ChunkCall::Parts {
   LaunchCounters launch(const std::string& header, const std::string& kernel, int threads, std::int64_t blocks,
                         int shared_bytes) {
     upload();
-    const std::string text = "#include \"gdn/" + header +
-                             "\"\nusing namespace gdnjit;\nusing namespace gdnjit::gdn;\n" +
-                             "using Kernel = " + kernel + "<" + source.text + ">;\n" +
-                             "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads) chunk(const " +
-                             "__grid_constant__ ChunkParams p) {\n  Kernel::run(p);\n}\n";
+    const std::string text =
+        "#include \"gdn/" + header + "\"\nusing namespace gdnjit;\nusing namespace gdnjit::gdn;\n" +
+        "using Kernel = " + kernel + "<" + source.text + ">;\n" +
+        "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks) chunk(const " +
+        "__grid_constant__ ChunkParams p) {\n  Kernel::run(p);\n}\n";
     Launch geometry{.blocks = static_cast<std::uint32_t>(blocks),
                     .threads = static_cast<std::uint32_t>(threads),
                     .shared_bytes = static_cast<std::uint32_t>(shared_bytes)};
@@ -401,7 +403,7 @@ LaunchCounters ChunkCall::scan() {
                         gdn::chunk_scan_grid(parts.c, parts.sequences()), gdn::chunk_scan_plan(parts.c).shared_bytes);
 }
 
-std::vector<BufferTraffic> ChunkCall::last_traffic() const { return parts_->device->last_traffic(); }
+Device& ChunkCall::device() const { return *parts_->device; }
 
 ChunkCall::Record ChunkCall::record(int sequence, int chunk, int hv) const {
   const Parts& parts = *parts_;
@@ -474,7 +476,7 @@ ChunkCall::Record ChunkCall::expected_record(int sequence, int chunk, int hv) co
       x[ui] = i == j ? 1 : 0;
       for (auto m = uj; m < ui; ++m) x[ui] -= beta[ui] * rk[ui] * rk[m] * dot(key(i), key(static_cast<int>(m))) * x[m];
       if (i > j) weight *= alpha[ui];
-      result.a[ui * kRows + uj] = x[ui] * weight * beta[uj];
+      result.a[ui * kRows + uj] = uj < ui ? x[ui] * weight * beta[uj] : 0.0;  // the diagonal is beta, a factor
       if (c.write_output) result.p[ui * kRows + uj] = rq[ui] * rk[uj] * dot(query(i), key(j)) * weight;
     }
   }
