@@ -31,6 +31,10 @@ constexpr KernelText text_of(std::string_view entry, std::string_view header, st
           .params = "ChunkParams",
           .parameter_bytes = sizeof(ChunkParams)};
 }
+constexpr KernelText bounded(KernelText text) {
+  text.bounds = "Kernel::kThreads, Kernel::kMinBlocks";
+  return text;
+}
 constexpr KernelText sm90_text_of(std::string_view entry) {
   KernelText text = text_of(entry, "gdn/chunk_scan_sm90.cuh", "ChunkScanSm90");
   text.params = "ChunkSm90Params";
@@ -38,10 +42,10 @@ constexpr KernelText sm90_text_of(std::string_view entry) {
   return text;
 }
 
-constexpr KernelText kPrepare = text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare");
+constexpr KernelText kPrepare = bounded(text_of("gdnjit_gdn_chunk_prepare", "gdn/chunk_prepare.cuh", "ChunkPrepare"));
 constexpr KernelText kPrepareChannel =
-    text_of("gdnjit_gdn_chunk_prepare_channel", "gdn/chunk_prepare_channel.cuh", "ChunkPrepareChannel");
-constexpr KernelText kScan = text_of("gdnjit_gdn_chunk_scan", "gdn/chunk_scan.cuh", "ChunkScan");
+    bounded(text_of("gdnjit_gdn_chunk_prepare_channel", "gdn/chunk_prepare_channel.cuh", "ChunkPrepareChannel"));
+constexpr KernelText kScan = bounded(text_of("gdnjit_gdn_chunk_scan", "gdn/chunk_scan.cuh", "ChunkScan"));
 constexpr KernelText kScanSm90 = sm90_text_of("gdnjit_gdn_chunk_scan_sm90");
 constexpr KernelText kTransfer = sm90_text_of("gdnjit_gdn_chunk_transfer_sm90");
 constexpr KernelText kCompose = text_of("gdnjit_gdn_chunk_compose", "gdn/chunk_compose.cuh", "ChunkCompose");

@@ -34,6 +34,12 @@ std::int64_t average(std::int64_t tokens, std::int64_t sequences) {
   return sequences == 0 ? 0 : (tokens + sequences - 1) / sequences;
 }
 
+// gdn.chunk keeps no fixed order of sums and multiplies in 16 bits, which is not what fp32 tensors are for; but it
+// alone stores checkpoints.
+bool chunk_serves(const ForwardProblem& problem) {
+  return problem.sum_lanes == 0 && (problem.io_dtype != DType::f32 || problem.checkpoints != StatePlace::none);
+}
+
 StepProblem layer_of(const ForwardProblem& problem) { return with_fields_of<StepProblem>(problem); }
 
 // gdn.step knows one pool, and always an initial state.
@@ -242,7 +248,7 @@ class ForwardOperator : public Operator {
 ForwardProblem complete_forward(ForwardProblem problem) {
   require(problem.sum_lanes == 0 || problem.checkpoints == StatePlace::none,
           "sum_lanes={}: gdn.chunk alone stores checkpoints, and sums in an order of its own", problem.sum_lanes);
-  if (problem.sum_lanes == 0) {
+  if (chunk_serves(problem)) {
     problem.scale = complete_chunk(with_fields_of<ChunkProblem>(problem)).scale;
   } else {
     problem.scale = complete_recurrent(with_fields_of<RecurrentProblem>(problem)).scale;
@@ -258,7 +264,7 @@ int default_crossover(const ForwardProblem& problem, const DeviceTraits& device)
 }
 
 ForwardPaths::ForwardPaths(const ForwardProblem& problem) {
-  if (problem.sum_lanes == 0) {
+  if (chunk_serves(problem)) {
     chunk = with_fields_of<ChunkProblem>(problem);
     chunk->tokens = std::max(problem.tokens, kLongTokens);
   }
@@ -287,8 +293,8 @@ std::vector<OperatorPart> ForwardPaths::parts() const {
 }
 
 std::vector<TensorSpec> forward_tensors(const ForwardProblem& problem) {
-  if (problem.sum_lanes != 0) return recurrent_tensors(with_fields_of<RecurrentProblem>(problem));
-  return chunk_tensors(with_fields_of<ChunkProblem>(problem));
+  if (chunk_serves(problem)) return chunk_tensors(with_fields_of<ChunkProblem>(problem));
+  return recurrent_tensors(with_fields_of<RecurrentProblem>(problem));
 }
 
 std::size_t gather_forward_args(const ForwardProblem& problem, const ForwardArgs& args,
@@ -304,7 +310,7 @@ std::size_t gather_forward_args(const ForwardProblem& problem, const ForwardArgs
   };
   add(problem.checkpoints == StatePlace::dense, args.checkpoints);
   add(problem.checkpoints == StatePlace::pool, args.checkpoint_slot);
-  add(problem.sum_lanes == 0, args.workspace);
+  add(chunk_serves(problem), args.workspace);
   add(problem.write_output, args.o);
   return count;
 }

@@ -67,12 +67,13 @@ std::string kernel_source(const KernelText& text, std::string_view initializer, 
       "using Kernel = gdnjit::gdn::{kernel}<gdnjit::gdn::{config}{initializer}>;\n\n"
       "static_assert(sizeof(gdnjit::gdn::{params}) == {bytes} && Kernel::kThreads == {threads},\n"
       "              \"host and device disagree on the kernel\");\n\n"
-      "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads)\n"
+      "extern \"C\" __global__ void __launch_bounds__({bounds})\n"
       "    {entry}(const __grid_constant__ gdnjit::gdn::{params} params) {{\n"
       "  Kernel::run(params);\n}}\n",
       fmt::arg("name", text.operator_name), fmt::arg("header", text.header), fmt::arg("kernel", text.kernel),
       fmt::arg("config", text.config), fmt::arg("initializer", initializer), fmt::arg("params", text.params),
-      fmt::arg("bytes", text.parameter_bytes), fmt::arg("threads", threads), fmt::arg("entry", text.entry));
+      fmt::arg("bytes", text.parameter_bytes), fmt::arg("threads", threads), fmt::arg("entry", text.entry),
+      fmt::arg("bounds", text.bounds));
 }
 
 // sm_90 brought it.

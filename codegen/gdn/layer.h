@@ -66,6 +66,7 @@ struct KernelText {
   std::string_view config = "StepConfig";
   std::string_view params = "StepParams";
   std::size_t parameter_bytes = sizeof(StepParams);
+  std::string_view bounds = "Kernel::kThreads";  // of __launch_bounds__
 };
 
 // The kernel's source. `initializer` is its config as designated_initializer() writes it, `threads` those of a block.

@@ -127,7 +127,8 @@ TEST_CASE("options that gdn.chunk or the others do not have leave the call to th
       {"initial_state=dense sum_lanes=16", "step", "recurrent"},
       {"initial_state=dense checkpoints=dense", "chunk", "chunk"},
       {"initial_state=dense input_layout=mixed_qkv io=f16 output=f16", "step", "chunk"},
-      {"initial_state=dense io=f32 output=f32 head_map=modulo", "step", "chunk"},
+      {"initial_state=dense head_map=modulo state_layout=kv gate=log", "step", "chunk"},
+      {"initial_state=dense io=f32 output=f32", "step", "recurrent"},
   };
   for (const Rule& rule : rules) {
     CAPTURE(rule.fields);

@@ -27,7 +27,7 @@ struct ForwardProblem {
   int heads_v = 32;
   int head_dim_k = 128;
   int head_dim_v = 128;
-  DType io_dtype = DType::bf16;
+  DType io_dtype = DType::bf16;  // f32: gdn.chunk, which multiplies in 16 bits, runs for checkpoints only
   DType state_dtype = DType::f32;
   DType output_dtype = DType::bf16;
   DType gate_dtype = DType::bf16;

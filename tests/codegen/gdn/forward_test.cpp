@@ -64,8 +64,10 @@ TEST_CASE("gdn.step serves one token, or the problem's own few, where its states
   CHECK_FALSE(paths_of(problem).step.has_value());
 }
 
-TEST_CASE("fixed sums rule out gdn.chunk, checkpoints everything else, and both together are refused") {
+TEST_CASE("fixed sums and fp32 tensors rule out gdn.chunk, checkpoints everything else") {
   CHECK_FALSE(paths_of({.sum_lanes = 16}).chunk.has_value());
+  CHECK_FALSE(paths_of({.io_dtype = DType::f32}).chunk.has_value());
+  CHECK(paths_of({.io_dtype = DType::f32, .checkpoints = StatePlace::dense}).chunk.has_value());
   const ForwardPaths kept = paths_of({.initial_state = StatePlace::dense, .checkpoints = StatePlace::dense});
   CHECK(kept.chunk.has_value());
   CHECK_FALSE(kept.recurrent.has_value());
@@ -87,7 +89,9 @@ TEST_CASE("the way follows from the tokens and the crossover") {
 
 TEST_CASE("the tensors are those of gdn.chunk, or of gdn.recurrent where gdn.chunk is ruled out") {
   CHECK(names(op().tensors(problem_of(""))) == names(find_operator("gdn.chunk").tensors({})));
-  CHECK(names(op().tensors(problem_of("sum_lanes=16"))) == names(find_operator("gdn.recurrent").tensors({})));
+  for (const char* fields : {"sum_lanes=16", "io=f32"}) {
+    CHECK(names(op().tensors(problem_of(fields))) == names(find_operator("gdn.recurrent").tensors({})));
+  }
   CHECK(names(op().tensors(problem_of("initial_state=pool final_state=pool"))) ==
         "q k v a b a_log dt_bias state_in read_slot write_slot workspace o");
 }
