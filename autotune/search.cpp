@@ -28,8 +28,6 @@ Search::Search(Runtime::Impl& runtime, const Operator& op, const FieldMap& probl
   }
 }
 
-std::string Search::text() const { return fmt::format("{} {}", op_->name(), fields_text(problem_)); }
-
 void Search::read_records() {
   const DeviceInfo& device = runtime_->device().info();
   const TuningBasis basis = tuning_basis_of(device);
@@ -93,7 +91,7 @@ void Search::check(std::size_t index, Evaluator& evaluator) {
   }
 }
 
-void Search::time_and_choose(Evaluator& evaluator) {
+void Search::finish(Evaluator& evaluator) {
   if (measured_) time(evaluator);
   choose_winner();
 }

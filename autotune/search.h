@@ -7,30 +7,31 @@
 
 #include "autotune/candidate.h"
 #include "autotune/evaluator.h"
+#include "autotune/task.h"
 #include "autotune/tuner.h"
 
 namespace gdnjit::autotune {
 
-// Not thread-safe. The order of calls: the constructor reads the records; if not complete(), check() every index of
-// open_candidates(), then time_and_choose(). Every result is stored when it is known.
-class Search {
+// A step checks a candidate without a record; the end times them all and chooses.
+class Search : public Task {
  public:
+  // Reads the records.
   Search(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem, const TunerOptions& options);
 
-  // Chosen before, by this toolchain, from these sources: nothing to do.
-  bool complete() const { return complete_; }
-  const std::vector<std::size_t>& open_candidates() const { return open_; }
-  const Candidate& candidate(std::size_t index) const { return candidates_[index]; }
-  const Operator& op() const { return *op_; }
-  const FieldMap& problem() const { return problem_; }
-  std::string text() const;  // "gdn.step B=64 H=16 ..."
-
-  void check(std::size_t index, Evaluator& evaluator);
-  void time_and_choose(Evaluator& evaluator);
-
-  TuneOutcome outcome() const;
+  const Operator& op() const override { return *op_; }
+  const FieldMap& problem() const override { return problem_; }
+  bool complete() const override { return complete_; }
+  std::size_t steps() const override { return open_.size(); }
+  std::string step_text(std::size_t step) const override { return candidates_[open_[step]].text; }
+  std::shared_ptr<const Instance> instance_of(std::size_t step) const override {
+    return candidates_[open_[step]].instance;
+  }
+  void run(std::size_t step, Evaluator& evaluator) override { check(open_[step], evaluator); }
+  void finish(Evaluator& evaluator) override;
+  TuneOutcome outcome() const override;
 
  private:
+  void check(std::size_t index, Evaluator& evaluator);
   cache::TuningRecord blank_record(const Candidate& candidate) const;
   void read_records();
   void store(Candidate& candidate, cache::TuningRecord record);
@@ -40,7 +41,7 @@ class Search {
 
   Runtime::Impl* runtime_;
   const Operator* op_;
-  FieldMap problem_;  // the tuning bucket: what is searched and what records name
+  FieldMap problem_;
   TunerOptions options_;
   std::string toolchain_;
   bool measured_;  // else modelled

@@ -7,8 +7,10 @@
 #include <set>
 #include <utility>
 
+#include "autotune/crossover_search.h"
 #include "autotune/evaluator.h"
 #include "autotune/search.h"
+#include "autotune/task.h"
 #include "autotune/worker_client.h"
 #include "codegen/compile_pool.h"
 #include "runtime/build.h"
@@ -31,28 +33,28 @@ class CompileAhead {
  public:
   CompileAhead(Runtime::Impl& runtime, int threads) : runtime_(runtime), pool_(threads) {}
 
-  void submit(const Search& search, std::size_t index) {
-    const auto& instance = search.candidate(index).instance;
+  void submit(const Task& task, std::size_t step) {
+    const std::shared_ptr<const Instance> instance = task.instance_of(step);
     if (instance == nullptr) return;
     for (const KernelSpec& spec : instance->kernels()) {
-      done_[{&search, index}].push_back(pool_.submit([this, &search, instance, &spec] {
+      done_[{&task, step}].push_back(pool_.submit([this, &task, instance, &spec] {
         try {
-          build_kernel(runtime_, search.op(), search.problem(), spec);
+          build_kernel(runtime_, task.op(), task.problem(), spec);
         } catch (const Error&) {
         }
       }));
     }
   }
 
-  void wait_for(const Search& search, std::size_t index) {
-    const auto tasks = done_.find({&search, index});
-    if (tasks == done_.end()) return;
-    for (const std::future<void>& task : tasks->second) task.wait();
+  void wait_for(const Task& task, std::size_t step) {
+    const auto compiles = done_.find({&task, step});
+    if (compiles == done_.end()) return;
+    for (const std::future<void>& compile : compiles->second) compile.wait();
   }
 
  private:
   Runtime::Impl& runtime_;
-  std::map<std::pair<const Search*, std::size_t>, std::vector<std::future<void>>> done_;
+  std::map<std::pair<const Task*, std::size_t>, std::vector<std::future<void>>> done_;
   CompilePool pool_;  // last: its threads end before what they use
 };
 
@@ -68,7 +70,7 @@ class Progress {
     report_({.done = done_, .total = total_, .eta_s = each * static_cast<double>(total_ - done_), .current = current});
   }
 
-  void candidate_done() { ++done_; }
+  void step_done() { ++done_; }
 
  private:
   std::size_t total_;
@@ -78,18 +80,18 @@ class Progress {
 };
 
 // False if stopped before the end.
-bool run(Search& search, Evaluator& evaluator, CompileAhead& compiling, Progress& progress,
+bool run(Task& task, Evaluator& evaluator, CompileAhead& compiling, Progress& progress,
          const std::function<bool()>& stopped) {
-  for (std::size_t index : search.open_candidates()) {
+  for (std::size_t step = 0; step < task.steps(); ++step) {
     if (stopped()) return false;
-    progress.now(fmt::format("{}: {}", search.text(), search.candidate(index).text));
-    compiling.wait_for(search, index);
-    search.check(index, evaluator);
-    progress.candidate_done();
+    progress.now(fmt::format("{}: {}", task.text(), task.step_text(step)));
+    compiling.wait_for(task, step);
+    task.run(step, evaluator);
+    progress.step_done();
   }
   if (stopped()) return false;
-  progress.now(fmt::format("{}: choosing", search.text()));
-  search.time_and_choose(evaluator);
+  progress.now(fmt::format("{}: choosing", task.text()));
+  task.finish(evaluator);
   return true;
 }
 
@@ -103,6 +105,12 @@ Options worker_options(const Runtime::Impl& runtime) {
 }
 
 }  // namespace
+
+std::unique_ptr<Task> make_task(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
+                                const TunerOptions& options) {
+  if (op.parts(op.complete(problem)).empty()) return std::make_unique<Search>(runtime, op, problem, options);
+  return std::make_unique<CrossoverSearch>(runtime, op, problem, options);
+}
 
 std::vector<TuneRequest> shard_of(const std::vector<TuneRequest>& requests, int index, int count) {
   require(count >= 1, "shard count {}: must be at least 1", count);
@@ -130,37 +138,36 @@ std::vector<TuneOutcome> tune_with(Evaluator& evaluator, Runtime::Impl& runtime,
                                    const std::function<void(const TuneProgress&)>& report,
                                    const std::function<bool()>& stop) {
   check_options(options);
-  std::vector<std::unique_ptr<Search>> searches;
-  std::vector<const Search*> wanted;  // one per request; requests of one bucket share a search
+  std::vector<std::unique_ptr<Task>> tasks;
+  std::vector<const Task*> wanted;  // one per request; requests of one bucket share a task
   std::size_t total = 0;
   for (const TuneRequest& request : shard_of(requests, options.shard_index, options.shard_count)) {
     GDNJIT_CHECK(request.op != nullptr, "a request without an operator");
-    auto search = std::make_unique<Search>(runtime, *request.op, request.problem, options);
-    const auto same = [&](const auto& other) { return other->text() == search->text(); };
-    const auto known = std::find_if(searches.begin(), searches.end(), same);
-    wanted.push_back(known != searches.end() ? known->get() : search.get());
-    if (known != searches.end()) continue;
-    if (!search->complete()) total += search->open_candidates().size();
-    searches.push_back(std::move(search));
+    auto task = make_task(runtime, *request.op, request.problem, options);
+    const auto same = [&](const auto& other) { return other->text() == task->text(); };
+    const auto known = std::find_if(tasks.begin(), tasks.end(), same);
+    wanted.push_back(known != tasks.end() ? known->get() : task.get());
+    if (known != tasks.end()) continue;
+    if (!task->complete()) total += task->steps();
+    tasks.push_back(std::move(task));
   }
 
   CompileAhead compiling(runtime,
                          options.compile_threads > 0 ? options.compile_threads : runtime.options().compile_threads);
-  for (const auto& search : searches) {
-    if (search->complete()) continue;
-    for (std::size_t index : search->open_candidates()) compiling.submit(*search, index);
+  for (const auto& task : tasks) {
+    for (std::size_t step = 0; !task->complete() && step < task->steps(); ++step) compiling.submit(*task, step);
   }
 
   Progress progress(total, report);
-  std::set<const Search*> finished;
+  std::set<const Task*> finished;
   const auto stopped = [&] { return stop && stop(); };
-  for (const auto& search : searches) {
-    if (!search->complete() && !run(*search, evaluator, compiling, progress, stopped)) break;
-    finished.insert(search.get());
+  for (const auto& task : tasks) {
+    if (!task->complete() && !run(*task, evaluator, compiling, progress, stopped)) break;
+    finished.insert(task.get());
   }
   std::vector<TuneOutcome> outcomes;
-  for (const Search* search : wanted) {
-    if (finished.contains(search)) outcomes.push_back(search->outcome());
+  for (const Task* task : wanted) {
+    if (finished.contains(task)) outcomes.push_back(task->outcome());
   }
   return outcomes;
 }

@@ -26,6 +26,7 @@ struct LaunchGeometry {
 };
 
 struct Launch {
+  std::size_t kernel;  // its place in Instance::kernels()
   LaunchGeometry geometry;
   std::span<const std::byte> parameters;
 };
@@ -34,7 +35,7 @@ struct Launch {
 // copied and nothing is allocated. Not thread-safe.
 class Call {
  public:
-  static constexpr std::size_t kMaxKernels = 5;
+  static constexpr std::size_t kMaxKernels = 5;            // launched by one call
   static constexpr std::size_t kMaxParameterBytes = 4096;  // of a block: what CUDA takes everywhere
   static constexpr std::size_t kAlignment = 128;           // of a block: that of a tensor map
 
@@ -54,11 +55,15 @@ class Call {
     return *new (place) Parameters{};
   }
 
+  // Launches added from here on are of the Instance's kernels from `kernel` on, in place of the first: of an Instance
+  // that launches some of its kernels only.
+  void start_at(std::size_t kernel) { next_kernel_ = kernel; }
+
   // The next kernel's launch. `block` was made by add_block; several kernels may share one.
   template <typename Parameters>
   void add_launch(const LaunchGeometry& geometry, const Parameters& block) {
     GDNJIT_CHECK(count_ < kMaxKernels, "a call of more than {} kernels", kMaxKernels);
-    launches_[count_++] = {geometry, std::as_bytes(std::span(&block, 1))};
+    launches_[count_++] = {next_kernel_++, geometry, std::as_bytes(std::span(&block, 1))};
   }
 
   std::span<const Launch> launches() const { return std::span(launches_).first(count_); }
@@ -66,6 +71,7 @@ class Call {
  private:
   std::array<Launch, kMaxKernels> launches_;
   std::size_t count_ = 0;
+  std::size_t next_kernel_ = 0;
   std::size_t used_ = 0;
   alignas(kAlignment) std::byte blocks_[2 * kMaxParameterBytes];
 };

@@ -41,6 +41,25 @@ FieldMap parse_fields(std::string_view text) {
   return fields;
 }
 
+FieldMap subfields(const FieldMap& fields, std::string_view part) {
+  const std::string prefix = fmt::format("{}.", part);
+  FieldMap own;
+  for (const auto& [name, value] : fields) {
+    if (name.starts_with(prefix)) own.emplace_back(name.substr(prefix.size()), value);
+  }
+  return own;
+}
+
+FieldMap without_subfields(const FieldMap& fields) {
+  FieldMap own = fields;
+  std::erase_if(own, [](const auto& field) { return field.first.find('.') != std::string::npos; });
+  return own;
+}
+
+void add_subfields(FieldMap& fields, std::string_view part, const FieldMap& own) {
+  for (const auto& [name, value] : own) set_field(fields, fmt::format("{}.{}", part, name), value);
+}
+
 namespace detail {
 
 std::string float_text(float value) { return fmt::format("{}", value); }

@@ -29,6 +29,11 @@ void set_field(FieldMap& fields, std::string_view name, std::string value);  // 
 std::string fields_text(const FieldMap& fields);                             // "H=16 HV=32 ..."
 FieldMap parse_fields(std::string_view text);  // inverse of fields_text; throws invalid_argument
 
+// Fields of a part of something lie among those of the whole as "<part>.<name>".
+FieldMap subfields(const FieldMap& fields, std::string_view part);  // by their own names
+FieldMap without_subfields(const FieldMap& fields);
+void add_subfields(FieldMap& fields, std::string_view part, const FieldMap& own);  // replaces those there
+
 // Specialise for each enum that is a field: `type` as written in generated source and `names` in value order.
 template <typename Enum>
 struct EnumNames;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,7 +63,8 @@ struct CallDescription {
 class Instance {
  public:
   virtual ~Instance() = default;
-  // At least one and at most Call::kMaxKernels, in the order of their launches in one stream.
+  // At least one, in the order of their launches in one stream. A call launches all of them, or some that follow each
+  // other, at most Call::kMaxKernels.
   virtual std::span<const KernelSpec> kernels() const = 0;
   // How each would be launched for the problem's own B and T; a call's grids follow its tensors.
   virtual std::vector<LaunchGeometry> geometries() const = 0;
@@ -70,6 +72,9 @@ class Instance {
   // `call`, which is empty; none if there is nothing to do (B = 0). `encoder` belongs to the device that will launch.
   // Throws invalid_argument naming argument, value and rule. Allocates nothing.
   virtual void pack(std::span<const TensorView> tensors, TensorMapEncoder& encoder, Call& call) const = 0;
+  // Bytes of the tensor "workspace" that calls of up to that many sequences and tokens need: T of each sequence, or all
+  // tokens of a ragged batch. 0 if they need none.
+  virtual std::int64_t workspace_bytes(std::int64_t /*sequences*/, std::int64_t /*tokens*/) const { return 0; }
 };
 
 // What must move and be computed at the least, for floors and models.
@@ -77,6 +82,23 @@ struct Footprint {
   std::int64_t bytes_read = 0;
   std::int64_t bytes_written = 0;
   std::int64_t flops = 0;
+};
+
+class Operator;
+
+// One of the operators that an operator without kernels of its own is made of. A part's tiles are tiles of the whole,
+// as
+// "<name>.<tile>".
+struct OperatorPart {
+  std::string name;
+  const Operator* op = nullptr;
+  FieldMap problem;  // complete
+};
+
+// Up to a value of `field` calls run one part, beyond it another; `tile`, a tile of the whole, holds that value.
+struct Crossover {
+  std::string tile, field;
+  std::string below, above;  // parts
 };
 
 class Operator {
@@ -107,6 +129,12 @@ class Operator {
   // or rank.
   virtual CallDescription describe_call(const FieldMap& problem, std::span<const TensorView> tensors) const = 0;
   virtual Footprint footprint(const FieldMap& problem) const = 0;
+
+  // Of an operator that runs others: what it is made of, what the tuner may find out about it, and, for people, what a
+  // call of the problem's own B and T runs and why.
+  virtual std::vector<OperatorPart> parts(const FieldMap& /*problem*/) const { return {}; }
+  virtual std::optional<Crossover> crossover(const FieldMap& /*problem*/) const { return std::nullopt; }
+  virtual std::string decision(const FieldMap& /*problem*/, const FieldMap& /*tiles*/) const { return ""; }
 };
 
 }  // namespace gdnjit

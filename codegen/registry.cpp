@@ -4,6 +4,7 @@
 #include <string>
 
 #include "codegen/gdn/chunk.h"
+#include "codegen/gdn/forward.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
@@ -12,10 +13,11 @@
 namespace gdnjit {
 
 std::span<const Operator* const> operators() {
-  static const std::array<const Operator*, 3> table{
+  static const std::array<const Operator*, 4> table{
       &gdn::step_operator(),
       &gdn::recurrent_operator(),
       &gdn::chunk_operator(),
+      &gdn::forward_operator(),
   };
   return table;
 }

@@ -250,6 +250,14 @@ int gdnjit_chunk_workspace_bytes(const char* problem, int64_t sequences, int64_t
   });
 }
 
+int gdnjit_plan_workspace_bytes(const gdnjit_plan* plan, int64_t sequences, int64_t tokens, size_t* bytes) {
+  return guarded([&] {
+    require_not_null(plan, "plan");
+    require_not_null(bytes, "bytes");
+    *bytes = static_cast<size_t>(plan->plan->instance().workspace_bytes(sequences, tokens));
+  });
+}
+
 int gdnjit_plan_run(const gdnjit_plan* plan, const DLTensor* const* tensors, int count, void* stream) {
   return guarded([&] {
     require_not_null(plan, "plan");

@@ -108,8 +108,7 @@ OperatorPlan::OperatorPlan(Device& device, const Operator& op, std::shared_ptr<c
       tensors_(std::move(tensors)),
       info_(std::move(info)) {
   GDNJIT_CHECK(tensors_.size() <= kMaxTensors, "{} has {} tensors", info_.operator_name, tensors_.size());
-  GDNJIT_CHECK(!kernels_.empty() && kernels_.size() <= Call::kMaxKernels, "{} has {} kernels", info_.operator_name,
-               kernels_.size());
+  GDNJIT_CHECK(!kernels_.empty(), "{} has no kernels", info_.operator_name);
 }
 
 void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream, const LaunchObserver* observer) const {
@@ -144,14 +143,11 @@ void OperatorPlan::launch(const Call& call, std::span<const TensorView> tensors,
 
 void OperatorPlan::launch_kernels(const Call& call, Stream stream, std::span<const BufferRange> buffers,
                                   const LaunchObserver* observer) const {
-  const std::span<const Launch> launches = call.launches();
-  GDNJIT_CHECK(launches.empty() || launches.size() == kernels_.size(), "{} launches of {} kernels", launches.size(),
-               kernels_.size());
-  for (std::size_t index = 0; index < launches.size(); ++index) {
-    const auto& [geometry, parameters] = launches[index];
+  for (const auto& [kernel, geometry, parameters] : call.launches()) {
+    GDNJIT_CHECK(kernel < kernels_.size(), "kernel {} of {}", kernel, kernels_.size());
     if (geometry.empty()) continue;
-    device_->launch(*kernels_[index], geometry, parameters, stream, buffers);
-    if (observer != nullptr) (*observer)(index);
+    device_->launch(*kernels_[kernel], geometry, parameters, stream, buffers);
+    if (observer != nullptr) (*observer)(kernel);
   }
 }
 

@@ -2,7 +2,7 @@
 // Runtime ends, because a captured graph may still launch it.
 #pragma once
 
-#include <gdnjit/gdn_chunk.h>
+#include <gdnjit/gdn_forward.h>
 
 #include <functional>
 #include <memory>
@@ -51,6 +51,7 @@ class PlanCache {
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared>& steps() { return steps_; }
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared>& recurrents() { return recurrents_; }
   ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared>& chunks() { return chunks_; }
+  ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared>& forwards() { return forwards_; }
 
  private:
   std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
@@ -66,6 +67,7 @@ class PlanCache {
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared> steps_;
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared> recurrents_;
   ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared> chunks_;
+  ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared> forwards_;
 };
 
 }  // namespace gdnjit

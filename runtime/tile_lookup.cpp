@@ -130,13 +130,33 @@ std::optional<RecordMatch> match_record(const std::vector<TuningRecord>& rows, c
   return RecordMatch{best, best_batch == *batch};
 }
 
+namespace {
+
+// Puts the tiles of an operator's parts in the place of those that `tiles` has for them. A part that this device cannot
+// run has none; whether that matters is the operator's affair.
+FieldMap with_part_tiles(const cache::KernelCache& cache, const DeviceInfo& device, const Operator& op,
+                         const FieldMap& problem, bool use_records, FieldMap tiles) {
+  for (const OperatorPart& part : op.parts(problem)) {
+    try {
+      add_subfields(tiles, part.name, choose_tiles(cache, device, *part.op, part.problem, use_records).tiles);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported) throw;
+    }
+  }
+  return tiles;
+}
+
+}  // namespace
+
 TileChoice choose_tiles(const cache::KernelCache& cache, const DeviceInfo& device, const Operator& op,
                         const FieldMap& problem, bool use_records) {
   const Target target{device.traits.arch};
   if (use_records) {
     if (const auto found = recorded_tiles(cache, device, op, op.tuning_bucket(problem))) {
       try {
-        return {found->tiles, found->from, op.instantiate(problem, found->tiles, target)};
+        FieldMap tiles = with_part_tiles(cache, device, op, problem, use_records, found->tiles);
+        auto instance = op.instantiate(problem, tiles, target);
+        return {std::move(tiles), found->from, std::move(instance)};
       } catch (const Error& error) {
         if (error.code() != ErrorCode::invalid_argument) throw;
         warn_once("tiles of a record do not fit",
@@ -146,7 +166,7 @@ TileChoice choose_tiles(const cache::KernelCache& cache, const DeviceInfo& devic
       }
     }
   }
-  FieldMap tiles = op.default_tiles(problem, device.traits);
+  FieldMap tiles = with_part_tiles(cache, device, op, problem, use_records, op.default_tiles(problem, device.traits));
   auto instance = op.instantiate(problem, tiles, target);
   return {std::move(tiles), TilesFrom::heuristic, std::move(instance)};
 }

@@ -7,6 +7,9 @@
 //
 // Outside the measured range nothing is extrapolated: tiles tuned for small batches made large ones slower than
 // the default elsewhere. Measured and modelled records never mix: a GPU takes measured ones, the emulator modelled.
+//
+// An operator that is made of others has tiles of its own, found like this, and those of its parts, found for each part
+// like this for itself.
 #pragma once
 
 #include <gdnjit/runtime.h>
@@ -24,7 +27,7 @@ namespace gdnjit {
 
 struct TileChoice {
   FieldMap tiles;
-  TilesFrom from = TilesFrom::heuristic;
+  TilesFrom from = TilesFrom::heuristic;     // of the operator's own
   std::shared_ptr<const Instance> instance;  // of the problem with these tiles
 };
 

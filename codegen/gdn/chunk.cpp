@@ -97,6 +97,10 @@ class ChunkInstance : public Instance {
 
   std::span<const KernelSpec> kernels() const override { return kernels_; }
 
+  std::int64_t workspace_bytes(std::int64_t sequences, std::int64_t tokens) const override {
+    return gdn::workspace_bytes(layout_.problem, sequences, tokens);
+  }
+
   std::vector<LaunchGeometry> geometries() const override {
     const ChunkProblem& problem = layout_.problem;
     const std::int64_t tokens = problem.tokens * (problem.ragged ? problem.batch : 1);

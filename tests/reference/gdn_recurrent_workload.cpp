@@ -7,6 +7,7 @@
 
 #include "codegen/gdn/chunk.h"
 #include "codegen/gdn/chunk_names.h"
+#include "codegen/gdn/forward.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -34,12 +35,22 @@ struct Task {
 
 Task recurrent_task(const FieldMap& problem) { return {.problem = from_fields<RecurrentProblem>(problem)}; }
 
-Task chunk_task(const FieldMap& fields) {
-  const auto problem = from_fields<gdn::ChunkProblem>(fields);
+template <typename Problem>
+Task task_with_chunks(const Problem& problem) {
   // gdn.md, section 6; fp32 inputs are rounded to bf16 on top of that.
   Task task{.problem = with_fields_of<RecurrentProblem>(problem),
             .tolerance = problem.io_dtype == DType::f32 ? 1e-2 : 5e-3};
   if (problem.checkpoints != StatePlace::none) task.checkpoint_every = problem.checkpoint_every;
+  return task;
+}
+
+Task chunk_task(const FieldMap& fields) { return task_with_chunks(from_fields<gdn::ChunkProblem>(fields)); }
+
+// Which operator serves a call is a matter of tiles, so the widest tolerance holds where gdn.chunk may.
+Task forward_task(const FieldMap& fields) {
+  const auto problem = from_fields<gdn::ForwardProblem>(fields);
+  Task task = task_with_chunks(problem);
+  if (!gdn::ForwardPaths(problem).chunk) task.tolerance = 0;
   return task;
 }
 
@@ -253,6 +264,14 @@ std::unique_ptr<Workload> make_gdn_chunk_workload(const FieldMap& problem, Input
 std::unique_ptr<CallWorkload> make_gdn_chunk_workload(const CallDescription& call,
                                                       std::vector<std::vector<std::byte>> contents) {
   return std::make_unique<SequenceWorkload>(chunk_task(call.problem), call, std::move(contents));
+}
+
+std::unique_ptr<Workload> make_gdn_forward_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
+  return make("gdn.forward", forward_task, problem, inputs, seed);
+}
+std::unique_ptr<CallWorkload> make_gdn_forward_workload(const CallDescription& call,
+                                                        std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<SequenceWorkload>(forward_task(call.problem), call, std::move(contents));
 }
 
 }  // namespace gdnjit::reference

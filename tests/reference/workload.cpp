@@ -11,7 +11,8 @@ namespace {
 
 [[noreturn]] void refuse(std::string_view operator_name) {
   fail(ErrorCode::invalid_argument,
-       "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent, gdn.chunk", operator_name);
+       "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent, gdn.chunk, gdn.forward",
+       operator_name);
 }
 
 }  // namespace
@@ -21,6 +22,7 @@ std::unique_ptr<Workload> make_workload(std::string_view operator_name, const Fi
   if (operator_name == "gdn.step") return make_gdn_step_workload(problem, inputs, seed);
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(problem, inputs, seed);
   if (operator_name == "gdn.chunk") return make_gdn_chunk_workload(problem, inputs, seed);
+  if (operator_name == "gdn.forward") return make_gdn_forward_workload(problem, inputs, seed);
   refuse(operator_name);
 }
 
@@ -29,6 +31,7 @@ std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name,
   if (operator_name == "gdn.step") return make_gdn_step_workload(call, std::move(contents));
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(call, std::move(contents));
   if (operator_name == "gdn.chunk") return make_gdn_chunk_workload(call, std::move(contents));
+  if (operator_name == "gdn.forward") return make_gdn_forward_workload(call, std::move(contents));
   refuse(operator_name);
 }
 

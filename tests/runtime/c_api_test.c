@@ -132,10 +132,10 @@ static void test_run(gdnjit_runtime* runtime) {
   gdnjit_plan_destroy(plan);
 }
 
-/* Two tokens at once by gdn.recurrent and by gdn.step leave the bits of two steps. */
+/* Two tokens at once by gdn.recurrent, by gdn.step and by gdn.forward leave the bits of two steps. */
 static void test_tokens(gdnjit_runtime* runtime) {
-  static const char* const kNames[] = {"gdn.step", "gdn.recurrent"};
-  static const char* const kMore[] = {" T=2", " initial_state=dense"};
+  static const char* const kNames[] = {"gdn.step", "gdn.recurrent", "gdn.forward"};
+  static const char* const kMore[] = {" T=2", " initial_state=dense", " initial_state=dense T=100"};
   static float once_o[2 * HV * V], once_state[HV * V * K], start[HV * V * K];
   gdnjit_plan* plan = NULL;
   Call call;
@@ -153,11 +153,14 @@ static void test_tokens(gdnjit_runtime* runtime) {
     CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
   }
   gdnjit_plan_destroy(plan);
-  for (which = 0; which < 2; ++which) {
+  for (which = 0; which < 3; ++which) {
+    size_t bytes = 1;
     char problem[256];
     snprintf(problem, sizeof(problem), "%s%s", kProblem, kMore[which]);
     CHECK(gdnjit_plan_create(runtime, kNames[which], problem, &plan) == GDNJIT_OK);
     if (plan == NULL) return;
+    CHECK(gdnjit_plan_workspace_bytes(plan, 1, 100, &bytes) == GDNJIT_OK);
+    CHECK(bytes == 0); /* fp32: without gdn.chunk */
     memcpy(once_state, start, sizeof(start));
     memset(once_o, 0, sizeof(once_o));
     memset(&call, 0, sizeof(call));

@@ -89,13 +89,38 @@ TEST_CASE("every operator verifies several tokens of a model, and the options of
   const Ran both = tool({"verify", "--model", "qwen3-next-80b", "--tp", "8", "--set", "T=4", "--inputs", "typical"});
   INFO(both.out << both.error);
   CHECK(both.exit_code == 0);
-  CHECK(contains(both.out, "3 of 3 checks of 3 problems passed"));
+  CHECK(contains(both.out, "4 of 4 checks of 4 problems passed"));
   const Ran tree = tool({"verify", "--op", "gdn.step", "--problem", "H=1 HV=2 K=64 V=32 T=6 tree=true", "--set",
                          "state_steps=none,dense"});
   INFO(tree.out << tree.error);
   CHECK(contains(tree.out, "4 of 4 checks of 2 problems passed"));
   const auto report = tool({"explain", "--op", "gdn.recurrent", "--problem", "H=1 HV=2 ragged=true", "--json"}).json();
   CHECK(report["problems"][0]["kernels"][0]["binary"]["spill_store_bytes"] == 0);
+}
+
+TEST_CASE("the crossover of gdn.forward is tuned, explained and used") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words problem{"--op", "gdn.forward", "--problem", "H=1 HV=2 K=32 V=32"};
+  const auto explained = [&](const char* T) {
+    return tool(with(with({"explain"}, problem), {"--set", T, "--json"})).json()["problems"][0];
+  };
+  const auto before = explained("T=300");
+  CHECK(before["decision"] == "gdn.chunk: T=300 is above crossover=16");
+  CHECK(before["tiles_from"] == "heuristic");
+  const Ran tuned = tool(with(with({"tune"}, problem), {"--json"}));
+  INFO(tuned.out << tuned.error);
+  REQUIRE(tuned.exit_code == 0);
+  const auto best = tuned.json()["outcomes"][0]["best"];
+  const std::string crossover = best["tiles"];
+  CHECK(contains(crossover, "crossover="));
+  CHECK(contains(best["reason"].get<std::string>(), "recurrent against chunk, us; T=1 "));
+  const auto after = explained("T=300");
+  CHECK(after["tiles_from"] == "exact");
+  CHECK(contains(after["decision"].get<std::string>(), crossover));
+  CHECK(after["tiles"]["crossover"] == crossover.substr(10));
+  CHECK(contains(explained("T=1")["decision"].get<std::string>(), "gdn.recurrent: T=1 is not above "));
+  CHECK(tool(with(with({"tune"}, problem), {"--json"})).json()["cached"] == 1);
 }
 
 TEST_CASE(

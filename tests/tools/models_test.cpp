@@ -72,6 +72,17 @@ TEST_CASE("names and aliases of models are unique") {
   }
 }
 
+TEST_CASE("operators that share an entry have its fields each") {
+  ModelTable table;
+  table.add(R"({"models": [{"name": "a", "operators": {"gdn.x gdn.y": {"fields": {"H": 4}, "divided_by_tp": ["H"]},)"
+            R"( "gdn.y": {"fields": {"T": 7}}}}]})",
+            "mine.json");
+  CHECK(fields_text(table.find("a").find_operator("gdn.x").fields) == "H=4");
+  CHECK(fields_text(table.find("a").find_operator("gdn.y").fields) == "H=4 T=7");
+  CHECK(contains(error_of_adding(R"({"models": [{"name": "a", "operators": {"gdn.x  gdn.y": {}}}]})"),
+                 "separated by single blanks"));
+}
+
 TEST_CASE("a model is found by name or alias whatever the case, and a typing error gets the nearest name") {
   const ModelTable table = ModelTable::built_in();
   CHECK(table.find("Qwen3-Next-80B-A3B").name == "qwen3-next-80b");

@@ -110,6 +110,7 @@ class ExplainCommand : public Command {
     line(console, "problem", fields_text(selected.problem));
     line(console, "bucket", fields_text(explanation.bucket));
     line(console, "tiles", fields_text(explanation.tiles));
+    if (!explanation.decision.empty()) line(console, "runs", explanation.decision);
     line(console, "why", fmt::format("{} ({})", explanation.why, tiles_from_text(explanation.tiles_from)));
   }
 
@@ -130,8 +131,9 @@ class ExplainCommand : public Command {
                      binary.spill_store_bytes + binary.spill_load_bytes, binary.stack_bytes,
                      binary.static_shared_bytes));
     line(console, "launch",
-         fmt::format("grid {}, block {}, {} B dynamic shared memory", extent_text(geometry.grid),
-                     extent_text(geometry.block), geometry.shared_bytes));
+         geometry.empty() ? "none for this problem"
+                          : fmt::format("grid {}, block {}, {} B dynamic shared memory", extent_text(geometry.grid),
+                                        extent_text(geometry.block), geometry.shared_bytes));
     line(console, "source",
          fmt::format("{} lines, entry {}, in {} under the key; --source prints it",
                      std::count(binary.source.begin(), binary.source.end(), '\n'), binary.entry,
@@ -235,6 +237,7 @@ class ExplainCommand : public Command {
             {"tiles", json_of(explanation.tiles)},
             {"tiles_from", tiles_from_text(explanation.tiles_from)},
             {"why", explanation.why},
+            {"decision", explanation.decision},
             {"kernels", kernels},
             {"least",
              {{"bytes_read", explanation.floor.bytes_read},

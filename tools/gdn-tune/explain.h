@@ -28,7 +28,8 @@ struct Explanation {
   FieldMap bucket;  // what tuning records are kept for
   FieldMap tiles;
   TilesFrom tiles_from = TilesFrom::heuristic;
-  std::string why;  // a sentence about tiles_from
+  std::string why;       // a sentence about tiles_from
+  std::string decision;  // Operator::decision: of an operator that runs others
   std::shared_ptr<const Instance> instance;
   std::vector<ExplainedKernel> kernels;  // in the order of their launches
   Footprint floor;

@@ -88,6 +88,7 @@ Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std
   explanation.tiles = choice.tiles;
   explanation.tiles_from = choice.from;
   explanation.why = why(runtime, explanation);
+  explanation.decision = op.decision(selected.problem, choice.tiles);
   explanation.instance = choice.instance;
   explanation.floor = op.footprint(selected.problem);
   explanation.kernels = explain_kernels(runtime, selected, *choice.instance);

@@ -126,7 +126,11 @@ Model read_model(const Node& node, const std::vector<Model>& known) {
     const Node operators = node.at("operators");
     require(operators.json().is_object(), "{}: expected an object", operators.where());
     for (const auto& [op, value] : operators.json().items()) {
-      read_operator(Node(value, fmt::format("{}, {}", operators.where(), op)), model, op);
+      const Node entry(value, fmt::format("{}, {}", operators.where(), op));
+      for (const std::string& operator_name : split(op, ' ')) {
+        require(!operator_name.empty(), "{}: expected names of operators, separated by single blanks", entry.where());
+        read_operator(entry, model, operator_name);
+      }
     }
   }
   require(!model.operators.empty(), "{}: no operators", node.where());

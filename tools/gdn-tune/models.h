@@ -7,7 +7,7 @@
 //      "aliases": ["..."],                   other names that --model takes
 //      "base": "other-model",                what is left out comes from there, and fields are laid over its fields
 //      "tp": [1, 2, 4, 8],                   tensor-parallel splits in use (what `--tp all` means); default: [1]
-//      "operators": {"gdn.step": {
+//      "operators": {"gdn.step gdn.chunk": {  several, separated by a blank, may share an entry
 //         "fields": {"H": 16, ...},          problem fields; what is left out is the operator's default
 //         "divided_by_tp": ["H", "HV"]       fields that each device has a part of
 //      }}}]}

@@ -5,6 +5,7 @@
 #include <gdnjit/error.h>
 #include <gdnjit/gdn.h>
 #include <gdnjit/gdn_chunk.h>
+#include <gdnjit/gdn_forward.h>
 #include <gdnjit/options.h>
 #include <gdnjit/tensor.h>
 
@@ -160,6 +161,29 @@ class ChunkPlan {
 
 ChunkPlan plan(Runtime& runtime, const ChunkProblem& problem);
 void chunk(Runtime& runtime, const ChunkProblem& problem, const ChunkArgs& args, void* stream = nullptr);
+
+// Any number of tokens, each call by the kernels that serve it best: see ForwardProblem. All of them are loaded by
+// plan(), so a run launches whatever its T is.
+class ForwardPlan {
+ public:
+  struct Prepared;  // runtime/gdn_forward.h
+
+  ForwardPlan() = default;
+  explicit ForwardPlan(std::shared_ptr<const Prepared> prepared) : prepared_(std::move(prepared)) {}
+  explicit operator bool() const { return prepared_ != nullptr; }
+
+  void run(const ForwardArgs& args, void* stream = nullptr) const;
+  // Bytes of workspace for calls of up to that many sequences and tokens: T of each sequence, or all tokens of a ragged
+  // batch. 0 if none of them runs gdn.chunk.
+  std::int64_t workspace_bytes(std::int64_t sequences, std::int64_t tokens) const;
+  const PlanInfo& info() const;
+
+ private:
+  std::shared_ptr<const Prepared> prepared_;
+};
+
+ForwardPlan plan(Runtime& runtime, const ForwardProblem& problem);
+void forward(Runtime& runtime, const ForwardProblem& problem, const ForwardArgs& args, void* stream = nullptr);
 
 }  // namespace gdn
 
