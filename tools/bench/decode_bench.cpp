@@ -1,13 +1,13 @@
 // The decode step on a GPU against its floor, B = 1..1024: the table of docs/performance.md; verification of T tokens
-// and gdn.recurrent beside it. Run `gdn-tune tune` on the same problems first; without records the default tiles are
-// timed.
+// and gdn.recurrent and gdn.chunk beside it. Run `gdn-tune tune` on the same problems first; without records the
+// default tiles are timed.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "autotune/timer.h"
-#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/gdn/step.h"
 #include "codegen/registry.h"
 #include "runtime/device_choice.h"
@@ -60,6 +60,14 @@ void recurrent(benchmark::State& state) {
   time_problem(state, find_operator("gdn.recurrent"), to_fields(problem));
 }
 
+// Arguments B, T, HV; HV / H is 4.
+void prefill(benchmark::State& state) {
+  const auto heads_v = static_cast<int>(state.range(2));
+  const gdn::ChunkProblem problem{
+      .batch = state.range(0), .tokens = state.range(1), .heads_k = heads_v / 4, .heads_v = heads_v};
+  time_problem(state, find_operator("gdn.chunk"), to_fields(problem));
+}
+
 }  // namespace
 
 void register_decode_benchmarks() {
@@ -81,6 +89,11 @@ void register_decode_benchmarks() {
       ->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("recurrent", recurrent)
       ->ArgsProduct({{1, 64}, {16, 64, 256}})
+      ->Iterations(1)
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("prefill", prefill)
+      ->ArgsProduct({{1, 4}, {1024, 8192, 32768}, {8, 32, 64}})
       ->Iterations(1)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);
