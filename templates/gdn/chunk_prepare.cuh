@@ -38,12 +38,13 @@ struct ChunkPrepare {
   enum : int {
     kWarps = 4,
     kThreads = 32 * kWarps,
-    kMinBlocks =
-        4,  // of an SM: for __launch_bounds__. ptxas takes twice the registers if it may, and hides less with them
     kPairs = kWarps / 2,
     kGroup = c.heads_v / c.heads_k,
     kSlab = c.padded_k() < 128 ? c.padded_k() : 128,  // keys of a slab
     kSlabs = (c.padded_k() + kSlab - 1) / kSlab,
+    // Of an SM, for __launch_bounds__: ptxas takes twice the registers if it may, and hides less with them. What is
+    // kept from slab to slab does not fit into those of four.
+    kMinBlocks = kSlabs == 1 ? 4 : 3,
     kPitch = 2 * kSlab + 16,  // bytes of a row: eight rows are in different banks
     kTileBytes = kChunk * kPitch,
     kBlocks = 10,  // of 16 x 16 on and below the diagonal

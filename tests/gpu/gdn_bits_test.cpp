@@ -138,3 +138,23 @@ TEST_CASE("on the GPU trees, roll-back, ragged batches and programmatic launches
     check("gdn.step", "B=9 T=4 H=4 HV=8 programmatic=true");
   }
 }
+
+TEST_CASE("on the GPU prefill in chunks is right with all its tiles") {
+  const auto runtime = gpu_runtime();
+  if (!runtime) return;
+  const Operator& op = find_operator("gdn.chunk");
+  for (const char* text :
+       {"B=2 T=500 H=4 HV=8", "B=5 T=300 H=2 HV=6 ragged=true initial_state=pool final_state=pool checkpoints=pool",
+        "T=2500 H=1 HV=2 initial_state=dense checkpoints=dense checkpoint_every=192",
+        "B=2 T=200 H=2 HV=4 K=60 V=100 io=f32 output=f32 state_layout=kv", "T=130 H=2 HV=2 K=256 V=64 io=f16",
+        "B=2 T=150 H=2 HV=2 gate=channel_raw state=bf16 initial_state=dense", "T=65 H=1 HV=2 write_output=false"}) {
+    CAPTURE(std::string(text));
+    const FieldMap fields = op.complete(parse_fields(text));
+    const auto workload = reference::make_workload(op.name(), fields, reference::Inputs::typical, 2);
+    for (const FieldMap& tiles : op.search_space(fields, runtime->device().info().traits)) {
+      CAPTURE(fields_text(tiles));
+      const auto result = autotune::check(*make_plan(*runtime, op, fields, tiles), *workload);
+      CHECK_MESSAGE(result.passed(), result.text());
+    }
+  }
+}

@@ -5,7 +5,8 @@
 
 #include <algorithm>
 
-#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/chunk.h"
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 #include "codegen/registry.h"
@@ -182,5 +183,81 @@ TEST_CASE("a perfect result of every kind of states passes, an untouched one fai
     };
     CHECK(passed(results));
     CHECK_FALSE(passed(workload->tensors()));
+  }
+}
+
+TEST_CASE("checkpoints are the states that the recurrence passes, where there are any; others must not be touched") {
+  for (const char* text :
+       {"checkpoints=dense", "checkpoints=dense ragged=true initial_state=dense",
+        "checkpoints=pool initial_state=pool final_state=pool ragged=true",
+        "checkpoints=pool initial_state=pool final_state=dense", "checkpoints=pool final_state=pool"}) {
+    CAPTURE(std::string(text));
+    FieldMap fields = parse_fields("B=3 T=150 H=1 HV=2 K=4 V=3 state=f32 output=f32");
+    for (const auto& [name, value] : parse_fields(text)) set_field(fields, name, value);
+    const FieldMap complete = find_operator("gdn.chunk").complete(fields);
+    const auto problem = with_fields_of<RecurrentProblem>(from_fields<ChunkProblem>(complete));
+    const auto workload = make_gdn_chunk_workload(fields, Inputs::typical, 8);
+    const RecurrentInputs inputs = unpack_inputs(problem, workload->tensors());
+    constexpr std::int64_t kHead = 12, kRow = 2 * kHead;
+    const std::int64_t columns = inputs.checkpoint_columns;
+    CHECK(columns == 2);
+
+    std::vector<HostTensor> results = workload->tensors();
+    const auto tensor = [&](std::string_view name) -> HostTensor* {
+      for (HostTensor& candidate : results) {
+        if (candidate.spec.name == name) return &candidate;
+      }
+      return nullptr;
+    };
+    HostTensor* pool = tensor(problem.initial_state == StatePlace::pool ? "state_in" : "state_out");
+    HostTensor* kept = inputs.checkpoint_slot.empty() ? tensor("checkpoints") : pool;
+    REQUIRE(kept != nullptr);
+    const auto put = [](HostTensor& to, std::int64_t first, const double* numbers, std::int64_t count) {
+      for (std::int64_t i = 0; i < count; ++i) store_element(to.spec.dtype, to.bytes.data(), first + i, numbers[i]);
+    };
+    std::vector<std::int64_t> rows;
+    const StepProblem layer = layer_of(problem);
+    const RecurrentOutputs expected =
+        recurrent(problem, inputs, [&](std::int64_t b, std::int64_t tokens, int head_v, const HeadState& S) {
+          if (tokens % 64 != 0 || tokens > 64 * columns) return;
+          std::int64_t row = b * columns + tokens / 64 - 1;
+          if (!inputs.checkpoint_slot.empty()) row = inputs.checkpoint_slot[static_cast<std::size_t>(row)];
+          if (row < 0) return;
+          rows.push_back(row);
+          std::vector<double> state(kHead);
+          S.store(layer, state.data());
+          put(*kept, row * kRow + head_v * kHead, state.data(), kHead);
+        });
+    for (std::size_t b = 0; b < 3; ++b) {
+      HostTensor& final_states = problem.final_state == StatePlace::pool ? *pool : *tensor("state_out");
+      if (expected.state_row[b] >= 0) {
+        put(final_states, expected.state_row[b] * kRow, expected.state.data() + static_cast<std::int64_t>(b) * kRow,
+            kRow);
+      }
+    }
+    put(*tensor("o"), 0, expected.o.data(), static_cast<std::int64_t>(expected.o.size()));
+    const auto passed = [&](const std::vector<HostTensor>& tensors) {
+      const auto errors = workload->compare(tensors);
+      return std::all_of(errors.begin(), errors.end(), [](const OutputError& error) { return error.passed(); });
+    };
+    CHECK(passed(results));
+    // A checkpoint that is wrong or missing is found, and so is one where there must be none.
+    REQUIRE(!rows.empty());
+    std::vector<HostTensor> spoiled = results;
+    HostTensor& victim = spoiled[static_cast<std::size_t>(kept - results.data())];
+    for (std::int64_t i = 0; i < kRow; ++i)
+      store_element(victim.spec.dtype, victim.bytes.data(), rows[0] * kRow + i, 3.0);
+    CHECK_FALSE(passed(spoiled));
+    spoiled = results;
+    std::int64_t other = 0;
+    while (std::find(rows.begin(), rows.end(), other) != rows.end() ||
+           std::find(expected.state_row.begin(), expected.state_row.end(), other) != expected.state_row.end()) {
+      ++other;
+    }
+    HostTensor& touched = spoiled[static_cast<std::size_t>(kept - results.data())];
+    if (other < touched.spec.shape[0] * (inputs.checkpoint_slot.empty() ? columns : 1)) {
+      store_element(touched.spec.dtype, touched.bytes.data(), other * kRow, 3.0);
+      CHECK_FALSE(passed(spoiled));
+    }
   }
 }

@@ -178,6 +178,51 @@ static void test_tokens(gdnjit_runtime* runtime) {
   }
 }
 
+/* Two tokens in chunks; the workspace's size is asked for. */
+static void test_chunk(gdnjit_runtime* runtime) {
+  static float chunk_o[2 * HV * V], chunk_state[HV * V * K];
+  char problem[256];
+  gdnjit_plan* plan = NULL;
+  DLTensor* workspace;
+  void* memory = NULL;
+  size_t bytes = 0;
+  Call call;
+  int i;
+  snprintf(problem, sizeof(problem), "%s initial_state=dense", kProblem);
+  CHECK(gdnjit_chunk_workspace_bytes(problem, 1, 2, &bytes) == GDNJIT_OK);
+  CHECK(bytes > 0);
+  CHECK(gdnjit_chunk_workspace_bytes("T=1 checkpoint_every=7", 1, 2, &bytes) == GDNJIT_INVALID_ARGUMENT);
+  CHECK(strstr(gdnjit_last_error(), "checkpoint_every=7: must be a multiple of 64") != NULL);
+  CHECK(gdnjit_chunk_workspace_bytes(problem, -1, 2, &bytes) == GDNJIT_INVALID_ARGUMENT);
+  CHECK(gdnjit_chunk_workspace_bytes(NULL, 1, 2, &bytes) == GDNJIT_INVALID_ARGUMENT);
+  CHECK(gdnjit_chunk_workspace_bytes(problem, 1, 2, NULL) == GDNJIT_INVALID_ARGUMENT);
+  CHECK(gdnjit_allocate(runtime, bytes, &memory) == GDNJIT_OK);
+  CHECK(gdnjit_plan_create(runtime, "gdn.chunk", problem, &plan) == GDNJIT_OK);
+  if (plan == NULL) return;
+  CHECK(gdnjit_plan_kernel_count(plan) == 2);
+  CHECK(strcmp(gdnjit_plan_kernel_info(plan, 1, "entry"), "gdnjit_gdn_chunk_scan") == 0);
+  for (i = 0; i < HV * V * K; ++i) chunk_state[i] = 0.01F * (float)(i % 13 - 6); /* as test_tokens() begins */
+  memset(&call, 0, sizeof(call));
+  call.count = gdnjit_plan_tensor_count(plan);
+  add(&call, plan, "q", q, 1, 2, H, K);
+  add(&call, plan, "k", k, 1, 2, H, K);
+  add(&call, plan, "v", v + 4, 1, 2, HV, V);
+  add(&call, plan, "state_in", chunk_state, 1, HV, V, K);
+  add(&call, plan, "state_out", chunk_state, 1, HV, V, K);
+  add(&call, plan, "workspace", memory, (int64_t)bytes, 1, 1, 1);
+  workspace = &call.tensors[gdnjit_plan_tensor_index(plan, "workspace")];
+  workspace->ndim = 1;
+  workspace->dtype.code = kDLUInt;
+  workspace->dtype.bits = 8;
+  add(&call, plan, "o", chunk_o, 1, 2, HV, V);
+  CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
+  /* What two steps left; products are rounded to 8 bits of mantissa. */
+  for (i = 0; i < 2 * HV * V; ++i) CHECK(fabs(chunk_o[i] - o[i]) < 1e-3);
+  for (i = 0; i < HV * V * K; ++i) CHECK(fabs(chunk_state[i] - state[i]) < 1e-3);
+  gdnjit_plan_destroy(plan);
+  gdnjit_release(runtime, memory);
+}
+
 static void test_bad_problems(gdnjit_runtime* runtime) {
   gdnjit_plan* plan = (gdnjit_plan*)&failures; /* overwritten by every failure */
   const char* const names[] = {"H", NULL};
@@ -241,6 +286,7 @@ int main(void) {
   CHECK(gdnjit_runtime_device(runtime).device_type == kDLCPU);
   test_run(runtime);
   test_tokens(runtime);
+  test_chunk(runtime);
   test_bad_problems(runtime);
   test_memory(runtime);
   gdnjit_runtime_destroy(runtime);

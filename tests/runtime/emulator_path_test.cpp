@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 #include <gdnjit/gdnjit.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <span>
 
 #include "codegen/gdn/options_names.h"
 #include "codegen/registry.h"
@@ -265,4 +267,71 @@ TEST_CASE("from C++: drafted tokens, a step each, and a prompt leave the same st
   CHECK(prompted == stepped);
   CHECK(o_verify == o_steps);
   CHECK(o_prompt == o_steps);
+}
+
+TEST_CASE("from C++: prefill in chunks leaves nearly the state of a prompt, and its checkpoints are states") {
+  if (!has_nvrtc()) return;
+  Runtime runtime(emulator_options({}));
+  constexpr std::int64_t T = 150, H = 1, HV = 2, K = 32, V = 16, kState = HV * V * K;
+  std::array<float, T * H * K> q{}, k{};
+  std::array<float, T * HV * V> v{}, o_prompt{}, o_chunks{};
+  std::array<float, kState> prompted{}, chunked{};
+  std::array<float, 2 * kState> kept{};
+  auto fill = [state = 1U](auto& numbers) mutable {
+    for (float& number : numbers) {
+      state = state * 1664525U + 1013904223U;
+      number = static_cast<float>(state >> 8) * 0x1.0p-24F - 0.5F;
+    }
+  };
+  fill(q);
+  fill(k);
+  fill(v);
+  const auto view = [](auto& numbers, std::initializer_list<std::int64_t> shape) {
+    return TensorView::dense(numbers.data(), DType::f32, shape);
+  };
+  const auto layer = [](auto problem) {
+    problem.heads_k = H, problem.heads_v = HV, problem.head_dim_k = K, problem.head_dim_v = V;
+    problem.io_dtype = problem.output_dtype = DType::f32;
+    problem.gate = gdn::Gate::none;
+    problem.beta = gdn::Beta::none;
+    return problem;
+  };
+  gdn::RecurrentArgs prompt{.q = view(q, {1, T, H, K}), .k = view(k, {1, T, H, K}), .v = view(v, {1, T, HV, V})};
+  prompt.state_out = view(prompted, {1, HV, V, K});
+  prompt.o = view(o_prompt, {1, T, HV, V});
+  gdn::recurrent(runtime, layer(gdn::RecurrentProblem{}), prompt);
+
+  gdn::ChunkProblem problem = layer(gdn::ChunkProblem{});
+  problem.checkpoints = gdn::StatePlace::dense;
+  const std::int64_t bytes = gdn::workspace_bytes(problem, 1, T);
+  void* workspace = runtime.allocate(static_cast<std::size_t>(bytes), "workspace");
+  gdn::ChunkArgs args{.q = prompt.q, .k = prompt.k, .v = prompt.v};
+  args.state_out = view(chunked, {1, HV, V, K});
+  args.checkpoints = view(kept, {1, 2, HV, V, K});
+  args.workspace = TensorView::dense(workspace, DType::u8, {bytes});
+  args.o = view(o_chunks, {1, T, HV, V});
+  const gdn::ChunkPlan plan = gdn::plan(runtime, problem);
+  plan.run(args);
+  CHECK(plan.info().kernels.size() == 2);
+
+  const auto near = [](std::span<const float> left, std::span<const float> right) {
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < left.size(); ++i) {
+      error += (left[i] - right[i]) * (left[i] - right[i]);
+      size += right[i] * right[i];
+    }
+    CHECK(size > 0);
+    return error <= 1e-2 * 1e-2 * size;
+  };
+  CHECK(near(chunked, prompted));
+  CHECK(near(o_chunks, o_prompt));
+  // 128 tokens by themselves end where the second checkpoint was taken.
+  for (TensorView* tensor : {&args.q, &args.k, &args.v, &args.o}) tensor->shape[1] = 128;
+  args.checkpoints.shape[1] = 1;
+  plan.run(args);
+  CHECK(std::equal(chunked.begin(), chunked.end(), kept.begin() + kState));
+  args.workspace.shape[0] -= 128;
+  args.q.shape[1] = T;
+  CHECK_THROWS_AS(plan.run(args), Error);
+  runtime.release(workspace);
 }

@@ -57,6 +57,23 @@ TEST_CASE("a warm plan() and run() allocate nothing") {
   counting = false;
   CHECK(allocations == 0);
 
+  constexpr gdn::ChunkProblem kPrefill{.heads_k = 1, .heads_v = 1, .head_dim_k = 16, .head_dim_v = 16};
+  gdn::ChunkArgs prefill{.q = args.q, .k = args.k, .v = args.v, .a = args.a, .b = args.b};
+  prefill.a_log = prefill.dt_bias = args.a_log;
+  prefill.state_out = args.state_in;
+  alignas(128) static std::array<std::byte, 1 << 16> workspace;
+  prefill.workspace = TensorView::dense(workspace.data(), DType::u8, {gdn::workspace_bytes(kPrefill, 1, 1)});
+  prefill.o = args.o;
+  REQUIRE(prefill.workspace.shape[0] <= std::int64_t{workspace.size()});
+  // A device without tensor maps.
+  Runtime chunks(std::make_unique<Runtime::Impl>(Options{}, fakes::make_device(log, fakes::emulator_info("sm_80")),
+                                                 fakes::make_compiler(std::make_shared<fakes::CompilerLog>())));
+  gdn::chunk(chunks, kPrefill, prefill);
+  counting = true;
+  for (int round = 0; round < 100; ++round) gdn::chunk(chunks, kPrefill, prefill);
+  counting = false;
+  CHECK(allocations == 0);
+
   counting = true;
   ::operator delete(::operator new(1));
   counting = false;
