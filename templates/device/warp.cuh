@@ -11,6 +11,11 @@ __device__ __forceinline__ float from_lane_xor(float value, int offset) {
   asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=f"(other) : "f"(value), "r"(offset));
   return other;
 }
+__device__ __forceinline__ unsigned from_lane_xor(unsigned value, int offset) {
+  unsigned other;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(other) : "r"(value), "r"(offset));
+  return other;
+}
 
 // Sum over the kLanes lanes whose numbers differ in multiples of kStride (both powers of two); all get the sum.
 // The order of additions is fixed, so repeats are bit-identical.

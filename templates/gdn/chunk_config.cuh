@@ -88,7 +88,7 @@ struct ChunkConfig {
 // and a coalesced store of an mma.sync accumulator.
 struct ChunkTriangle {
   static constexpr int strip_offset(int j) { return 32 * (kChunk * j - 8 * j * (j - 1)); }
-  static constexpr int kBytes = 32 * (64 + 48 + 32 + 16);
+  enum : int { kBytes = 32 * (64 + 48 + 32 + 16) };
   // Byte offset of element (i, j), j / 16 <= i / 16.
   static constexpr int offset(int i, int j) {
     return strip_offset(j / 16) + (i - j / 16 * 16) / 8 * 256 + j % 16 / 8 * 128 + i % 8 * 16 + j % 8 * 2;
@@ -96,18 +96,25 @@ struct ChunkTriangle {
 };
 static_assert(ChunkTriangle::strip_offset(4) == ChunkTriangle::kBytes);
 
+// Factors of a chunk's tokens, fp32, for scalar gates; then the state's decay. Byte offsets.
+struct ChunkFactors {
+  enum : int {
+    kState = 0,                    // [64] e^(G_i) rk_i
+    kQuery = kState + 4 * kChunk,  // [64] e^(G_i) rq_i
+    kKey = kQuery + 4 * kChunk,    // [64] e^(G_last - G_i) rk_i
+    kDecay = kKey + 4 * kChunk,    // e^(G_last): one, or one for each channel
+  };
+  static constexpr int bytes(const ChunkConfig& c) { return kDecay + (c.per_channel() ? 4 * c.padded_k() : 16); }
+};
+
 // What prepare says of one (chunk, value head); byte offsets in the record.
 struct ChunkRecord {
-  static constexpr int kA = 0;
-  static constexpr int kP = kA + ChunkTriangle::kBytes;
-  // Scalar gates: fp32 factors by token, then the state's decay.
-  static constexpr int kStateFactor = kP + ChunkTriangle::kBytes;  // [64] e^(G_i) rk_i
-  static constexpr int kQueryFactor = kStateFactor + 4 * kChunk;   // [64] e^(G_i) rq_i
-  static constexpr int kKeyFactor = kQueryFactor + 4 * kChunk;     // [64] e^(G_last - G_i) rk_i
-  static constexpr int kDecay = kKeyFactor + 4 * kChunk;           // e^(G_last): one, or one for each channel
-  static constexpr int bytes(const ChunkConfig& c) {
-    return (kDecay + 4 * (c.per_channel() ? c.padded_k() : 1) + 127) / 128 * 128;
-  }
+  enum : int {
+    kA = 0,
+    kP = kA + ChunkTriangle::kBytes,
+    kFactors = kP + ChunkTriangle::kBytes,
+  };
+  static constexpr int bytes(const ChunkConfig& c) { return (kFactors + ChunkFactors::bytes(c) + 127) / 128 * 128; }
 };
 
 // Copies of q and k, 16-bit rows of padded_k elements, 64 rows a tile, zeros past the sequence's end and past K:

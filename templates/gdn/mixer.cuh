@@ -198,7 +198,7 @@ struct Mixer {
       long long row = at.b;
       if constexpr (c.state_steps == StatePlace::pool) row = Base::load_slot(p.step_slot, at, t);
       const ConvStrides& strides = p.conv_steps_strides;
-      const bool stored = c.state_steps == StatePlace::dense || row >= Base::first_slot();
+      const bool stored = c.state_steps == StatePlace::dense || row >= first_slot<c>();
       if (stored) store_past(p.conv_steps, strides, row * strides.row + t * strides.token, channel, window);
     }
     if constexpr (c.final_state != StatePlace::none) {
@@ -337,7 +337,7 @@ struct Mixer {
   }
 
   // rsqrt(mean(o^2) + eps) of token t, by every warp for itself.
-  static __device__ __forceinline__ float norm_factor(int t) {
+  static __device__ __forceinline__ float output_factor(int t) {
     constexpr float kInverse = 1.0f / c.head_dim_v;
     const int lane = static_cast<int>(threadIdx.x % device::kWarpLanes);
     float sum = 0.0f;
@@ -359,7 +359,7 @@ struct Mixer {
 #pragma unroll
     for (int i = 0; i < c.norm_rounds(); ++i) {
       const int t = token_of(i);
-      const float factor = norm_factor(t < kTokens ? t : kTokens - 1);
+      const float factor = output_factor(t < kTokens ? t : kTokens - 1);
 #pragma unroll
       for (int j = 0; j < c.norm_columns(); ++j) {
         const int column = column_of(j);

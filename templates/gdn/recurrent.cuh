@@ -27,7 +27,7 @@ struct Recurrent : Walk<c> {
       long long row = at.b;
       if constexpr (c.initial_state == StatePlace::pool) {
         row = Base::load_slot(p.read_slot, at, 0);
-        at.padded = row < Base::first_slot();
+        at.padded = row < first_slot<c>();
       }
       const long long offset = row * p.state_in_strides.row + at.hv * p.state_in_strides.head;
       at.state_in = device::element<c.state_dtype>(p.state_in, offset + start);
@@ -36,7 +36,7 @@ struct Recurrent : Walk<c> {
       long long row = at.b;
       if constexpr (c.final_state == StatePlace::pool) {
         row = Base::load_slot(p.write_slot, at, 0);
-        at.writes_state = row >= Base::first_slot();
+        at.writes_state = row >= first_slot<c>();
         // Passes over a large state need the final state's memory; a row without is padding.
         if (c.passes() > 1 && !at.writes_state) at.padded = true;
       }

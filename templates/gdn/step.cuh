@@ -22,7 +22,7 @@ struct Step : Walk<c> {
     long long accepted = 0;
     if constexpr (c.initial_state == StatePlace::pool) {
       row = Base::load_slot(p.read_slot, at, 0);
-      at.padded = row < Base::first_slot();
+      at.padded = row < first_slot<c>();
     }
     long long offset = row * p.state_in_strides.row + at.hv * p.state_in_strides.head;
     if constexpr (c.num_accepted != StatePlace::none) {
@@ -33,7 +33,7 @@ struct Step : Walk<c> {
         row = at.b;
         if constexpr (c.num_accepted == StatePlace::pool) {
           row = Base::load_slot(p.accepted_slot, at, accepted - 1);
-          at.padded = row < Base::first_slot();
+          at.padded = row < first_slot<c>();
         }
         offset = row * strides.row + (accepted - 1) * strides.token + at.hv * strides.head;
       }
@@ -46,7 +46,7 @@ struct Step : Walk<c> {
       row = at.b;
       if constexpr (c.final_state == StatePlace::pool) {
         row = Base::load_slot(p.write_slot, at, 0);
-        at.writes_state = row >= Base::first_slot();
+        at.writes_state = row >= first_slot<c>();
       }
       offset = row * p.state_out_strides.row + at.hv * p.state_out_strides.head;
       at.state_out = device::element<c.state_dtype>(p.state_out, offset + start);

@@ -13,9 +13,9 @@
 // product that meets a sum is an fmaf, so that the compiler has nothing to fuse one way here and another way there.
 #pragma once
 
-#include "device/math.cuh"
 #include "device/memory.cuh"
 #include "device/warp.cuh"
+#include "gdn/layer.cuh"
 #include "gdn/step_config.cuh"
 
 namespace gdnjit::gdn {
@@ -44,7 +44,6 @@ struct Token {
   };
   enum : int {
     kThreads = c.threads(),
-    kGroup = c.heads_v / c.heads_k,  // r
     kK = c.head_dim_k,
     kV = c.head_dim_v,
     kKeys = c.lane_keys(),      // keys of a lane in one pass
@@ -111,12 +110,6 @@ struct Token {
     unsigned ticket;  // readers of the convolution's state before this block
     device::Word<c.io_dtype> gates[c.early_gates()][1];  // z of the outputs that this thread finishes
     device::Word<c.gated_norm_dtype> norm_weights[c.early_weights()][1];
-  };
-
-  // What the gate of a head needs beside a: exp(A_log) and dt_bias (per head).
-  struct GateParameters {
-    float rate;
-    float bias;
   };
 
   // Sums over K, of q and k as they came: the norms' factors are applied to the results, so that the sums need not
@@ -187,8 +180,9 @@ struct Token {
     const unsigned head_block = block / c.head_blocks();
     at.hv = static_cast<int>(head_block % c.heads_v);
     at.b = c.batch == 1 ? 0 : static_cast<int>(head_block / c.heads_v);
-    at.h = c.head_map == HeadMap::grouped ? at.hv / kGroup : at.hv % c.heads_k;
-    at.j = c.head_map == HeadMap::grouped ? at.hv % kGroup : at.hv / c.heads_k;
+    const ValueHead head = value_head<c>(at.hv);
+    at.h = head.h;
+    at.j = head.j;
     at.first_key = at.lane_k * c.key_chunk;
     at.first_value =
         static_cast<int>(block % c.head_blocks() * c.block_columns() + warp * c.warp_v() + lane_v * kValueChunk);
@@ -207,7 +201,6 @@ struct Token {
                  : static_cast<long long>(at.first_key) * kV + at.first_value;
   }
 
-  static constexpr long long first_slot() { return c.pad_sentinel == PadSentinel::zero ? 1 : 0; }
   static __device__ __forceinline__ long long load_slot(const IndexArray& slots, const Place& at, long long token) {
     return device::load_index<c.slot_dtype>(slots.data, at.b * slots.row + token * slots.token);
   }
@@ -320,55 +313,29 @@ struct Token {
     return device::sum_over_lanes<c.lanes_k, kStride>(value);
   }
 
-  // The factor that turns x into l2norm(x), from the sum of its squares.
-  static __device__ __forceinline__ float norm_factor(float sum_squares) {
-    if constexpr (c.norm == Norm::sumsq_eps) {
-      return device::rsqrt_approx(sum_squares + c.norm_eps);
-    } else if constexpr (c.norm == Norm::max_eps) {
-      return device::reciprocal_approx(fmaxf(device::sqrt_approx(sum_squares), c.norm_eps));
-    } else if constexpr (c.norm == Norm::add_eps) {
-      return device::reciprocal_approx(device::sqrt_approx(sum_squares) + c.norm_eps);
-    } else {
-      return 1.0f;
-    }
-  }
-
   // alpha from the gate's input x; `rate` is exp(A_log), `bias` dt_bias (only where the gate has them).
   static __device__ __forceinline__ float alpha_of(float x, float rate, float bias) {
     if constexpr (c.gate == Gate::alpha) {
       return x;
-    } else if constexpr (c.gate == Gate::log || c.gate == Gate::channel_log) {
-      return device::exponential(x);
-    } else if constexpr (c.gate == Gate::channel_sigmoid) {
-      return device::exponential(c.gate_lower_bound * device::sigmoid(rate * (x + bias)));
     } else {
-      return device::exponential(-rate * device::softplus(x + bias));
+      return device::exponential(log_decay<c>(x, rate, bias));
     }
-  }
-
-  static __device__ __forceinline__ GateParameters gate_parameters(const StepParams& p, const Place& at) {
-    GateParameters gate = {};
-    if constexpr (kGateParameters) {
-      if constexpr (kHeadGate) gate.bias = device::load_scalar<c.dt_bias_dtype>(p.dt_bias, at.hv);
-      gate.rate = device::exponential_split(device::load_scalar<c.a_log_dtype>(p.a_log, at.hv));
-    }
-    return gate;
   }
 
   // alpha of a gate per head; 1 for none and for gates per channel (whose decay is in Factors).
   static __device__ __forceinline__ float head_alpha(const Scalars& scalars, const GateParameters& gate) {
-    if constexpr (!kHeadGate) return 1.0f;
-    return alpha_of(number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
+    if constexpr (kHeadGate) {
+      return alpha_of(number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
+    } else {
+      return 1.0f;
+    }
   }
 
   static __device__ __forceinline__ float write_strength(const Scalars& scalars) {
     if constexpr (c.beta == Beta::none) {
       return 1.0f;
     } else {
-      const float x = number<c.beta_dtype>(scalars.beta);
-      if constexpr (c.beta == Beta::given) return x;
-      if constexpr (c.beta == Beta::sigmoid) return device::sigmoid(x);
-      return 2.0f * device::sigmoid(x);
+      return gdn::write_strength<c>(number<c.beta_dtype>(scalars.beta));
     }
   }
 
@@ -452,7 +419,7 @@ struct Token {
   // d = beta (v - alpha S^T kn), times k's factor: what the update multiplies raw k with.
   static __device__ __forceinline__ void find_delta(const Place& at, const Sums& sums, const Scalars& scalars,
                                                     float alpha, float beta, float (&delta)[kValues]) {
-    const float factor_k = norm_factor(sums.k_k);
+    const float factor_k = norm_factor<c>(sums.k_k);
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
       delta[n] = 0.0f;
@@ -466,7 +433,7 @@ struct Token {
   // o = alpha S^T qs + (qs.kn) d into memory.
   static __device__ __forceinline__ void emit(const StepParams& p, const Place& at, int t, const Sums& sums,
                                               float alpha, const float (&delta)[kValues]) {
-    const float factor_q = norm_factor(sums.q_q) * c.scale;
+    const float factor_q = norm_factor<c>(sums.q_q) * c.scale;
     const float q_k = sums.q_k * factor_q;
     float output[kValues];
 #pragma unroll

@@ -17,7 +17,6 @@ template <StepConfig c>
 struct Walk : Token<c> {
   using Base = Token<c>;
   using typename Base::Factors;
-  using typename Base::GateParameters;
   using typename Base::Keys;
   using typename Base::Packed;
   using typename Base::Place;
@@ -50,7 +49,7 @@ struct Walk : Token<c> {
     long long row = at.b;
     if constexpr (c.state_steps == StatePlace::pool) {
       row = Base::load_slot(p.step_slot, at, t);
-      if (row < Base::first_slot()) return nullptr;
+      if (row < first_slot<c>()) return nullptr;
     }
     const long long offset = row * p.step_strides.row + t * p.step_strides.token + at.hv * p.step_strides.head;
     return device::element<c.state_dtype>(p.step_states, offset + Base::lane_start(at));
@@ -160,7 +159,7 @@ struct Walk : Token<c> {
     Keys keys;
     Scalars scalars;
     load_token<kOutput>(p, at, 0, keys, scalars);
-    const GateParameters gate = Base::gate_parameters(p, at);
+    const GateParameters gate = gate_parameters<c>(p, at.hv);
     Factors factors;
     Base::template unpack<kOutput>(p, at, 0, gate, keys, factors);
     const float alpha = Base::head_alpha(scalars, gate);
@@ -186,7 +185,7 @@ struct Walk : Token<c> {
     Packed root;
     load_initial(at, 0, at.state_in, root);
     begin(p, at);
-    const GateParameters gate = Base::gate_parameters(p, at);
+    const GateParameters gate = gate_parameters<c>(p, at.hv);
     // Inputs run one token ahead: they are loaded before the sums of the token at hand and unpacked after its update.
     Keys keys;
     Scalars scalars;
@@ -223,7 +222,7 @@ struct Walk : Token<c> {
   // `count` tokens from `first` on, from the state at `from`, in passes.
   static __device__ __forceinline__ void run_window(const StepParams& p, const Place& at, int first, int count,
                                                     const void* from) {
-    const GateParameters gate = Base::gate_parameters(p, at);
+    const GateParameters gate = gate_parameters<c>(p, at.hv);
     float deltas[c.window()][Base::kValues];
     float alphas[c.window()];
     const auto apply_path = [&](unsigned path, int before, int pass, State& state) {
