@@ -7,6 +7,7 @@
 #include <string>
 
 #include "codegen/fields.h"
+#include "codegen/gdn/mixer.h"
 #include "codegen/gdn/options_names.h"
 #include "runtime/support/check.h"
 
@@ -61,18 +62,20 @@ void set_vectors(const StepProblem& layer, int lanes_k, StepConfig& config) {
 }
 
 std::string source_text(const KernelText& text, const StepConfig& config) {
+  const bool crowded = config.is_mixer() && config.mixer_blocks() > 1;
+  const std::string_view bounds = crowded ? "Kernel::kThreads, Kernel::kMinBlocks" : "Kernel::kThreads";
   return fmt::format(
       "// {name}, generated from its signature.\n"
       "#include \"{header}\"\n\n"
       "using Kernel = gdnjit::gdn::{kernel}<gdnjit::gdn::StepConfig{config}>;\n\n"
-      "static_assert(sizeof(gdnjit::gdn::StepParams) == {bytes}, \"host and device disagree on the parameter "
+      "static_assert(sizeof(gdnjit::gdn::{params}) == {bytes}, \"host and device disagree on the parameter "
       "block\");\n\n"
-      "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads)\n"
-      "    {entry}(const __grid_constant__ gdnjit::gdn::StepParams params) {{\n"
+      "extern \"C\" __global__ void __launch_bounds__({bounds})\n"
+      "    {entry}(const __grid_constant__ gdnjit::gdn::{params} params) {{\n"
       "  Kernel::run(params);\n}}\n",
       fmt::arg("name", text.operator_name), fmt::arg("header", text.header), fmt::arg("kernel", text.kernel),
-      fmt::arg("config", designated_initializer(config)), fmt::arg("bytes", sizeof(StepParams)),
-      fmt::arg("entry", text.entry));
+      fmt::arg("config", designated_initializer(config)), fmt::arg("bounds", bounds), fmt::arg("params", text.params),
+      fmt::arg("bytes", text.parameter_bytes), fmt::arg("entry", text.entry));
 }
 
 // sm_90 brought programmatic dependent launch.
@@ -120,6 +123,7 @@ void complete_layer(StepProblem& layer) {
 
 StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
   StepConfig config;
+  config.tokens = layer.tokens;
   config.heads_k = layer.heads_k;
   config.heads_v = layer.heads_v;
   config.head_dim_k = layer.head_dim_k;
@@ -150,19 +154,24 @@ StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
   config.lanes_k = tiles.lanes_k;
   config.warps = tiles.warps;
   config.cache_hint = tiles.cache_hint;
+  config.turns = tiles.turns;
   set_vectors(layer, tiles.lanes_k, config);
+  set_mixer(layer, config);
   return config;
 }
 
 LayerInstance::LayerInstance(const KernelText& text, const StepConfig& config, const StepTiles& tiles,
                              const Target& target)
-    : config_(config) {
+    : config_(config), parameter_bytes_(text.parameter_bytes) {
   const char* fault = config_.fault();
   require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
   if (config_.programmatic && !has_programmatic_launch(target)) {
     fail(ErrorCode::unsupported, "programmatic=true: {} has no programmatic dependent launch, sm_90 and later do",
          target.arch);
   }
+  require(config_.cluster() == 1 || has_clusters(target.arch),
+          "tiles {}: {} has no clusters, so with a gated norm one block serves a head: turns must be {}",
+          fields_text(to_fields(tiles)), target.arch, config_.blocks_v());
   spec_.operator_name = text.operator_name;
   spec_.signature = fmt::format("{} {} arch={}", text.operator_name, fields_text(to_fields(config_)), target.arch);
   spec_.source = source_text(text, config_);
@@ -176,14 +185,18 @@ LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
   LaunchGeometry geometry;
   geometry.grid[0] = static_cast<std::uint32_t>(blocks);
   geometry.block[0] = static_cast<std::uint32_t>(config_.threads());
+  geometry.shared_bytes = static_cast<std::uint32_t>(config_.mixer_shared_bytes());
+  geometry.cluster[0] = static_cast<std::uint32_t>(config_.cluster());
   geometry.programmatic = config_.programmatic;
   return geometry;
 }
 
-void LayerInstance::write(const StepParams& params, std::span<std::byte> parameters) {
-  GDNJIT_CHECK(parameters.size() >= sizeof(StepParams), "parameter block of {} bytes", parameters.size());
-  std::memcpy(parameters.data(), &params, sizeof(params));
+void LayerInstance::write(const StepParams& params, std::span<std::byte> parameters) const {
+  GDNJIT_CHECK(parameters.size() >= parameter_bytes_, "parameter block of {} bytes", parameters.size());
+  std::memcpy(parameters.data(), static_cast<const void*>(&params), parameter_bytes_);
 }
+
+bool has_clusters(std::string_view arch) { return !arch.starts_with("sm_8") && !arch.starts_with("sm_12"); }
 
 Footprint layer_footprint(const StepProblem& layer, const std::vector<TensorSpec>& tensors, std::int64_t states_read,
                           std::int64_t states_written, std::int64_t tokens) {

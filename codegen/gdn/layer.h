@@ -22,6 +22,7 @@ struct StepTiles {
   int lanes_k = 8;
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
+  int turns = 1;
 
   friend bool operator==(const StepTiles&, const StepTiles&) = default;
 };
@@ -34,6 +35,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("lanes_k", tiles.lanes_k);
   visit("warps", tiles.warps);
   visit("cache_hint", tiles.cache_hint);
+  visit("turns", tiles.turns);
 }
 
 // The rules of a layer's dimensions, dtypes and options. Fills in the scale. Throws invalid_argument ("HV=20: must be a
@@ -55,6 +57,8 @@ struct KernelText {
   std::string_view entry;          // "gdnjit_gdn_step"
   std::string_view header;         // "gdn/step.cuh"
   std::string_view kernel;         // "Step"
+  std::string_view params = "StepParams";
+  std::size_t parameter_bytes = sizeof(StepParams);
 };
 
 // An Instance but for pack().
@@ -65,16 +69,21 @@ class LayerInstance : public Instance {
 
   const KernelSpec& spec() const override { return spec_; }
   LaunchGeometry geometry(std::int64_t batch) const override;
-  std::size_t parameter_bytes() const override { return sizeof(StepParams); }
+  std::size_t parameter_bytes() const override { return parameter_bytes_; }
 
  protected:
   const StepConfig& config() const { return config_; }
-  static void write(const StepParams& params, std::span<std::byte> parameters);
+  // `params` is of the text's type, or derived from it.
+  void write(const StepParams& params, std::span<std::byte> parameters) const;
 
  private:
   StepConfig config_;
+  std::size_t parameter_bytes_;
   KernelSpec spec_;
 };
+
+// Whether blocks of this architecture can share their shared memory. (Of sm_120 only clusters of one block count.)
+bool has_clusters(std::string_view arch);
 
 // What must move at the least: `states_read` and `states_written` states for each of the batch's sequences, and every
 // other tensor once.

@@ -39,17 +39,12 @@ void require_aligned(std::string_view name, const TensorView& view, int outer_ax
   }
 }
 
-// Strides of value head hv = (h, j) in a tensor [B,T,HV,..] whose heads lie `head` apart.
-HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head) {
-  const std::int64_t group = layer.heads_v / layer.heads_k;
-  const std::int64_t batch = stride(view, 0), token = stride(view, 1);
-  if (layer.head_map == HeadMap::grouped) return {batch, token, group * head, head};
-  return {batch, token, head, layer.heads_k * head};
-}
-
 const void* offset(const TensorView& view, std::int64_t elements) {
   return static_cast<const std::byte*>(view.data) + elements * dtype_bytes(view.dtype);
 }
+
+// Elements of q and k in one access; a convolution takes its inputs one by one.
+int input_vector(const StepConfig& config) { return config.conv_width > 0 ? 1 : config.key_vector; }
 
 void pack_separate(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
                    StepParams& params) {
@@ -58,11 +53,11 @@ void pack_separate(const StepProblem& layer, const StepConfig& config, const Ext
   const auto take_keys = [&](std::string_view name, const void*& data, HeadStrides& strides) {
     const TensorView& view = reader.take(name, layer.io_dtype, {B, T, H, K});
     require_dense(name, view, 1);
-    require_aligned(name, view, 3, config.key_vector, "io_alignment");
+    require_aligned(name, view, 3, input_vector(config), "io_alignment");
     data = view.data;
     strides = {stride(view, 0), stride(view, 1), stride(view, 2), 0};
   };
-  if (layer.write_output) take_keys("q", params.q, params.q_strides);
+  if (LayerUses(layer).q) take_keys("q", params.q, params.q_strides);
   take_keys("k", params.k, params.k_strides);
   const TensorView& v = reader.take("v", layer.io_dtype, {B, T, HV, V});
   require_dense("v", v, 1);
@@ -81,7 +76,7 @@ void pack_packed(const StepProblem& layer, const StepConfig& config, const Exten
   const std::int64_t H = layer.heads_k, K = layer.head_dim_k, V = layer.head_dim_v, r = layer.heads_v / H;
   const TensorView& packed = reader.take("packed", layer.io_dtype, {extents.B, extents.T, packed_row(layer)});
   require_dense("packed", packed, 1);
-  require_aligned("packed", packed, 2, config.key_vector, "io_alignment");
+  require_aligned("packed", packed, 2, input_vector(config), "io_alignment");
   const std::int64_t batch = stride(packed, 0), token = stride(packed, 1);
   params.q = packed.data;
   if (layer.input_layout == InputLayout::mixed_qkv) {
@@ -139,6 +134,13 @@ void pack_gates(const StepProblem& layer, const Extents& extents, TensorReader& 
 
 }  // namespace
 
+HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head) {
+  const std::int64_t group = layer.heads_v / layer.heads_k;
+  const std::int64_t batch = stride(view, 0), token = stride(view, 1);
+  if (layer.head_map == HeadMap::grouped) return {batch, token, group * head, head};
+  return {batch, token, head, layer.heads_k * head};
+}
+
 TensorReader::TensorReader(std::string_view operator_name, std::span<const TensorView> tensors, std::size_t expected)
     : tensors_(tensors) {
   require(tensors.size() == expected, "{}: {} tensors given, the problem has {}", operator_name, tensors.size(),
@@ -160,6 +162,13 @@ const TensorView& TensorReader::take(std::string_view name, DType dtype, std::sp
   }
   require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(dtype_bytes(dtype)) == 0,
           "{}: address {} is not a multiple of its element size {}", name, view.data, dtype_bytes(dtype));
+  return view;
+}
+
+const TensorView& TensorReader::take_dense(std::string_view name, DType dtype,
+                                           std::initializer_list<std::int64_t> shape, int axes) {
+  const TensorView& view = take(name, dtype, shape);
+  require_dense(name, view, axes);
   return view;
 }
 
@@ -223,19 +232,18 @@ void pack_output(const StepProblem& layer, const Extents& extents, TensorReader&
   params.o_strides = {stride(o, 0), stride(o, 1), stride(o, 2), 0};
 }
 
+std::string_view extents_tensor(const StepProblem& layer) {
+  const LayerUses uses(layer);
+  if (layer.write_output) return "o";
+  return !uses.separate ? "packed" : uses.q ? "q" : "k";
+}
+
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors) {
   // With an output its shape counts, so that an empty batch needs to name nothing else.
-  if (layer.write_output) {
-    const TensorView& o = tensors.back();
-    require(o.rank == 4, "o: has rank {}, must be 4", o.rank);
-    return {o.shape[0], o.shape[1]};
-  }
-  const LayerUses uses(layer);
-  const TensorView& first = tensors.front();
-  const std::string_view name = uses.separate ? "k" : "packed";
-  require(first.rank == (uses.separate ? 4 : 3), "{}: has rank {}, must be {}", name, first.rank,
-          uses.separate ? 4 : 3);
-  return {first.shape[0], first.shape[1]};
+  const TensorView& tensor = layer.write_output ? tensors.back() : tensors.front();
+  const int rank = layer.write_output || layer.input_layout == InputLayout::separate ? 4 : 3;
+  require(tensor.rank == rank, "{}: has rank {}, must be {}", extents_tensor(layer), tensor.rank, rank);
+  return {tensor.shape[0], tensor.shape[1]};
 }
 
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead) {

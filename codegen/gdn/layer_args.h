@@ -35,7 +35,7 @@ struct LayerUses {
 
   explicit LayerUses(const StepProblem& layer)
       : separate(layer.input_layout == InputLayout::separate),
-        q(separate && layer.write_output),
+        q(separate && (layer.write_output || layer.conv_width > 0)),
         a(layer.gate != Gate::none || (layer.input_layout == InputLayout::qkvz && layer.beta != Beta::none)),
         b(layer.beta != Beta::none && layer.input_layout != InputLayout::qkvz),
         parameters(gate_has_parameters(layer.gate)) {}
@@ -55,6 +55,8 @@ class TensorReader {
   const TensorView& take(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape) {
     return take(name, dtype, std::span(shape.begin(), shape.size()));
   }
+  // The last dimension of a vector or matrix is contiguous, and so are the `axes` last.
+  const TensorView& take_dense(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape, int axes);
   // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for the kernel's accesses.
   const TensorView& take_states(std::string_view name, const StepProblem& layer, const StepConfig& config,
                                 std::initializer_list<std::int64_t> lead);
@@ -72,8 +74,12 @@ void pack_inputs(const StepProblem& layer, const StepConfig& config, const Exten
 // o, the last tensor of a layer that has it.
 void pack_output(const StepProblem& layer, const Extents& extents, TensorReader& reader, StepParams& params);
 
-// The extents of a call: from o, or without one from the first tensor (k or packed).
+// The extents of a call: from o, or without one from the first tensor (q, k or packed).
+std::string_view extents_tensor(const StepProblem& layer);
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);
+
+// Strides of value head hv = (h, j) in a tensor [B,T,HV,..] whose heads lie `head` apart.
+HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head);
 
 // The shape of one head's state, [V, K] or [K, V].
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead);

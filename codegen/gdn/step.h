@@ -10,6 +10,7 @@
 
 #include "codegen/gdn/layer.h"
 #include "codegen/operator.h"
+#include "gdn/mixer_params.cuh"
 #include "gdn/step_config.cuh"
 
 namespace gdnjit::gdn {
@@ -25,15 +26,17 @@ StepConfig step_config(const StepProblem& problem, const StepTiles& tiles);
 // The tensors that the problem uses, in call order.
 std::vector<TensorSpec> step_tensors(const StepProblem& problem);
 
-inline constexpr std::size_t kMaxStepTensors = 16;
+inline constexpr std::size_t kMaxStepTensors = 24;
 
-// Puts the arguments into the order of step_tensors and returns their number. An empty state_out means in place.
-// Throws invalid_argument if state_out is given apart from state_in in a pool. Allocates nothing.
+// Puts the arguments into the order of step_tensors and returns their number. An empty state_out means in place, and so
+// does an empty conv_state_out. Throws invalid_argument if one is given apart from its input in a pool. Allocates
+// nothing.
 std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
                              std::span<TensorView, kMaxStepTensors> tensors);
 
-// The kernel's parameter block from tensors in that order. Returns B.
+// The kernel's parameter block from tensors in that order; only a mixer's kernel takes more than the StepParams of it.
+// Returns B.
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
-                       StepParams& params);
+                       MixerParams& params);
 
 }  // namespace gdnjit::gdn

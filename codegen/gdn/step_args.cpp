@@ -3,6 +3,7 @@
 #include <string>
 
 #include "codegen/gdn/layer_args.h"
+#include "codegen/gdn/mixer.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
 
@@ -115,6 +116,7 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem) {
     add("step_states", problem.state_dtype, state_shape(problem, {B, T}), TensorRole::output);
   }
   if (uses.step_slot) add("step_slot", problem.slot_dtype, {B, T});
+  add_mixer_specs(problem, tensors);
   if (uses.output) add("o", problem.output_dtype, {B, T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
   return tensors;
 }
@@ -138,23 +140,26 @@ std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
   add(uses.parent, args.parent);
   add(uses.step_states, args.step_states);
   add(uses.step_slot, args.step_slot);
+  count += gather_mixer_args(problem, args, tensors.subspan(count));
   add(uses.output, args.o);
   return count;
 }
 
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
-                       StepParams& params) {
+                       MixerParams& params) {
   const Uses uses(problem);
-  TensorReader reader("gdn.step", tensors, LayerUses(problem).count() + uses.count());
+  const std::size_t inputs = LayerUses(problem).count();
+  TensorReader reader("gdn.step", tensors, inputs + uses.count() + mixer_tensor_count(problem));
   const std::int64_t B = read_extents(problem, tensors).B;
   require(!problem.exact_batch || B == problem.batch, "{}: B={}, the plan was made for exactly B={}",
-          uses.output ? "o" : "k", B, problem.batch);
+          extents_tensor(problem), B, problem.batch);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory
 
   const Extents extents{B, problem.tokens};
   pack_inputs(problem, config, extents, reader, params);
   pack_initial_state(problem, config, B, uses, reader, params);
   pack_token_states(problem, config, B, uses, reader, params);
+  pack_mixer(problem, B, tensors[inputs].shape[0], reader, params);
   pack_output(problem, extents, reader, params);
   return B;
 }

@@ -5,13 +5,12 @@
 // either of which may be left out. Both work on a block, so this is where its warps meet:
 //   begin   every thread convolves channels of q, k and the block's v for all tokens, into shared memory
 //   (the recurrence, with q, k and v from there; o goes to shared memory)
-//   end     one barrier, then the norm; and the last of the blocks that read a key head's channels stores their state
+//   end     one barrier, then the norm and the convolution's new state
 //
-// The convolution's state. A v channel belongs to one thread of the launch, which reads its old inputs and stores the
-// new ones. Channels of q and k are read by every block of the key head's value heads. Each of them counts itself in
-// the head's ticket once it has read them, and the block that finds that all others have stores the new state (and
-// leaves the ticket 0): nobody waits, nothing is overwritten that somebody still reads, in place or not, and whichever
-// block comes last stores the same numbers.
+// That state. Channels of v belong to one block, which stores them. Channels of q and k are read by every block of the
+// key head's value heads. Each of them counts itself in the head's ticket once it has read them, and the block that
+// finds that all others have stores their new state (and leaves the ticket 0): nobody waits, nothing is overwritten
+// that somebody still reads, in place or not, and whichever block comes last stores the same numbers.
 //
 // The mean over V needs all of a head: its blocks form a cluster and put their o into each other's shared memory, or
 // one block serves all of V, in turns if need be. The sum runs over o in one order, whatever the tiles.
@@ -30,7 +29,7 @@ struct Mixer {
   static_assert(c.is_mixer() && c.fault() == nullptr);
   using Base = Token<c>;
   using Ways = Walk<c>;
-  using typename Base::Place;
+  using Place = typename Base::Place;
 
   enum : bool {
     kConv = c.conv_width > 0,
@@ -55,13 +54,12 @@ struct Mixer {
   enum : int {
     // Tokens and channels of which a thread loads inputs before it needs the first.
     kAhead = kTokens <= 8 ? kTokens : (kTokens + 1) / 2,
-    kAtOnce = kTokens == 1   ? 3
-              : kTokens <= 4 ? 2
-                             : 1,
+    kAtOnce = kTokens <= 4 ? (kTokens == 1 ? 3 : 2) : 1,
+    kWeightAccesses = kWidth % 2 == 0 ? 1 : kWidth,
+    kWeightWords = device::words_of<c.conv_dtype>(kWidth / kWeightAccesses),
   };
   enum : bool {
     kTickets = kStoresConv && kReaders > 1,
-    kStoresKeysAtOnce = kStoresConv && kReaders == 1,  // nobody else reads them
     kMaskColumns = kV % c.block_columns() != 0,
   };
 
@@ -92,38 +90,29 @@ struct Mixer {
 
   // ---- the convolution: where --------------------------------------------------------------------------------------
 
-  // A channel of this block, and what its convolution reads beside later inputs.
+  // Where a channel of this block lies.
   struct Channel {
     const void* inputs;  // of token 0
     long long token;     // from one token to the next
     long long index;     // in the order of weights and states: all of q, all of k, all of v
-    int staged;          // place in a staged row
-    float weight[kWidth];
-    float bias;
-    float past[kPast > 0 ? kPast : 1];  // the state
-    float ahead[kAhead];                // inputs of the first tokens
   };
 
-  // Channel n of the block; one that is not there stands for its last.
-  static __device__ __forceinline__ void find(const MixerParams& p, const Place& at, int n, Channel& channel) {
-    channel.staged = n - kFirstStaged;
+  // Channel n of the block; a column beyond V stands for the last.
+  static __device__ __forceinline__ Channel channel(const MixerParams& p, const Place& at, int n) {
     if (n < kValueChannel) {
       const bool is_key = n >= kK;
       const HeadStrides& strides = is_key ? p.k_strides : p.q_strides;
       const int key = is_key ? n - kK : n;
       const long long offset = at.b * strides.batch + at.h * strides.key_head + key;
-      channel.inputs = device::element<c.io_dtype>(is_key ? p.k : p.q, offset);
-      channel.token = strides.token;
-      channel.index = static_cast<long long>(is_key ? c.heads_k + at.h : at.h) * kK + key;
-    } else {
-      const HeadStrides& strides = p.v_strides;
-      int column = first_column() + n - kValueChannel;
-      if (kMaskColumns && column >= kV) column = kV - 1;
-      const long long offset = at.b * strides.batch + at.h * strides.key_head + at.j * strides.group + column;
-      channel.inputs = device::element<c.io_dtype>(p.v, offset);
-      channel.token = strides.token;
-      channel.index = 2LL * c.heads_k * kK + static_cast<long long>(at.hv) * kV + column;
+      return {device::element<c.io_dtype>(is_key ? p.k : p.q, offset), strides.token,
+              static_cast<long long>(is_key ? c.heads_k + at.h : at.h) * kK + key};
     }
+    const HeadStrides& strides = p.v_strides;
+    int column = first_column() + n - kValueChannel;
+    if (kMaskColumns && column >= kV) column = kV - 1;
+    const long long offset = at.b * strides.batch + at.h * strides.key_head + at.j * strides.group + column;
+    return {device::element<c.io_dtype>(p.v, offset), strides.token,
+            2LL * c.heads_k * kK + static_cast<long long>(at.hv) * kV + column};
   }
   static __device__ __forceinline__ bool inside(int n) {
     return n < kChannels && (!kMaskColumns || n < kValueChannel || first_column() + n - kValueChannel < kV);
@@ -131,15 +120,31 @@ struct Mixer {
 
   // ---- the convolution: what a channel reads -----------------------------------------------------------------------
 
-  static __device__ __forceinline__ float load_input(const Channel& channel, int t) {
-    return device::load_scalar<c.io_dtype>(channel.inputs, t * channel.token);
+  // As it lies in memory, so that loads stay in flight until all are issued.
+  struct Filter {
+    device::Word<c.conv_dtype> weight[kWeightAccesses][kWeightWords];
+    device::Word<c.conv_dtype> bias[1];
+  };
+  struct Past {
+    device::Word<c.conv_state_dtype> inputs[kPast > 0 ? kPast : 1][1];  // the state, the oldest first
+  };
+  struct Ahead {
+    device::Word<c.io_dtype> inputs[kAhead][1];  // of consecutive tokens
+  };
+
+  static __device__ __forceinline__ void load(const MixerParams& p, const Channel& channel, Filter& filter) {
+    constexpr int kVector = kWidth / kWeightAccesses;
+    const void* weights = device::element<c.conv_dtype>(p.conv_weight, channel.index * kWidth);
+#pragma unroll
+    for (int i = 0; i < kWeightAccesses; ++i) {
+      device::load_vector<c.conv_dtype, kVector, device::CacheHint::normal>(
+          device::element<c.conv_dtype>(weights, i * kVector), filter.weight[i]);
+    }
+    if constexpr (c.conv_bias) Base::template load_word<c.conv_dtype>(p.conv_bias, channel.index, filter.bias);
   }
 
-  static __device__ __forceinline__ void load(const MixerParams& p, const Place& at, Channel& channel) {
-    constexpr int kVector = kWidth % 2 == 0 ? kWidth : 1;  // weights of a channel in one access
-    device::load_elements<c.conv_dtype, kVector, kWidth>(p.conv_weight, channel.index * kWidth, channel.weight);
-    channel.bias = 0.0f;
-    if constexpr (c.conv_bias) channel.bias = device::load_scalar<c.conv_dtype>(p.conv_bias, channel.index);
+  static __device__ __forceinline__ void load(const MixerParams& p, const Place& at, const Channel& channel,
+                                              Past& past) {
     const bool accepted = c.num_accepted != StatePlace::none && at.accepted > 0;
     const void* states = accepted ? p.conv_accepted : p.conv_in;
     const ConvStrides& strides = accepted ? p.conv_accepted_strides : p.conv_in_strides;
@@ -147,39 +152,112 @@ struct Mixer {
     if (accepted) offset += (at.accepted - 1) * strides.token;
 #pragma unroll
     for (int j = 0; j < kPast; ++j) {
-      channel.past[j] = device::load_scalar<c.conv_state_dtype>(states, offset + j * strides.input);
-    }
-    if constexpr (!c.tree) {
-#pragma unroll
-      for (int t = 0; t < kAhead; ++t) channel.ahead[t] = load_input(channel, t);
+      Base::template load_word<c.conv_state_dtype>(states, offset + j * strides.input, past.inputs[j]);
     }
   }
+
+  // The inputs of kAhead tokens from `first` on; past the end the last one's.
+  static __device__ __forceinline__ void load(const Channel& channel, int first, Ahead& ahead) {
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int t = kTokens % kAhead == 0 || first + i < kTokens ? first + i : kTokens - 1;
+      Base::template load_word<c.io_dtype>(channel.inputs, t * channel.token, ahead.inputs[i]);
+    }
+  }
+
+  // ---- the convolution: what a token sees --------------------------------------------------------------------------
 
   // The inputs that token t of a tree sees: its ancestors', the oldest first, and its own. Before the first stands the
   // state.
   static __device__ __forceinline__ void tree_window(const MixerParams& p, const Place& at, const Channel& channel,
-                                                     int t, float (&window)[kWidth]) {
+                                                     const Past& past, int t, float (&window)[kWidth]) {
     int n = t;
 #pragma unroll
     for (int j = kPast; j >= 0; --j) {
       const int token = n < 0 ? 0 : n;
-      window[j] = load_input(channel, token);
+      window[j] = device::load_scalar<c.io_dtype>(channel.inputs, token * channel.token);
 #pragma unroll
-      for (int m = 0; m < kPast; ++m) window[j] = n == m - kPast ? channel.past[m] : window[j];
+      for (int m = 0; m < kPast; ++m) {
+        window[j] = n == m - kPast ? Base::template number<c.conv_state_dtype>(past.inputs[m]) : window[j];
+      }
       const int parent = Ways::parent_of(p, at, token);
       const int before = parent < 0 || parent >= token ? -1 : parent;
       n = n < 0 ? n - 1 : before;
     }
   }
 
-  // ---- the convolution: what it computes and stores ----------------------------------------------------------------
-
-  static __device__ __forceinline__ float convolved(const Channel& channel, const float (&window)[kWidth]) {
-    float sum = channel.bias;
+  // Calls visit(t, window) for all tokens: the inputs that token t sees, the oldest first, its own last.
+  template <typename Visit>
+  static __device__ __forceinline__ void for_tokens(const MixerParams& p, const Place& at, const Channel& channel,
+                                                    const Past& past, Ahead& ahead, Visit visit) {
+    float window[kWidth] = {};
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) sum = fmaf(channel.weight[j], window[j], sum);
+    for (int j = 0; j < kPast; ++j) window[j + 1] = Base::template number<c.conv_state_dtype>(past.inputs[j]);
+#pragma unroll 1
+    for (int first = 0; first < kTokens; first += kAhead) {
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i) {
+        const int t = first + i;
+        if (kTokens % kAhead != 0 && t >= kTokens) break;
+        if constexpr (c.tree) {
+          tree_window(p, at, channel, past, t, window);
+        } else {
+#pragma unroll
+          for (int j = 0; j < kPast; ++j) window[j] = window[j + 1];
+          window[kPast] = Base::template number<c.io_dtype>(ahead.inputs[i]);
+        }
+        visit(t, window);
+      }
+      if constexpr (kTokens > kAhead && !c.tree) {
+        if (first + kAhead < kTokens) load(channel, first + kAhead, ahead);
+      }
+    }
+  }
+
+  // ---- the convolution: x into shared memory -----------------------------------------------------------------------
+
+  static __device__ __forceinline__ float convolved(const Filter& filter, const float (&window)[kWidth]) {
+    float weight[kWidth];
+    constexpr int kVector = kWidth / kWeightAccesses;
+#pragma unroll
+    for (int i = 0; i < kWeightAccesses; ++i) {
+      device::unpack<c.conv_dtype, kVector>(filter.weight[i], weight + i * kVector);
+    }
+    float sum = 0.0f;
+    if constexpr (c.conv_bias) sum = Base::template number<c.conv_dtype>(filter.bias);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) sum = fmaf(weight[j], window[j], sum);
     return sum * device::sigmoid(sum);
   }
+
+  // A thread takes channels in turn, and loads what several of them read before it needs the first; weights, which come
+  // from the caches, when the rest is on its way. Without a branch, so that the compiler may order all loads.
+  static __device__ __forceinline__ void convolve(const MixerParams& p, const Place& at) {
+#pragma unroll 1
+    for (int start = kFirstStaged + static_cast<int>(threadIdx.x); start < kChannels;
+         start += kAtOnce * Base::kThreads) {
+      Past past[kAtOnce];
+      Ahead ahead[kAtOnce];
+      const auto number = [&](int i) { return start + i * Base::kThreads; };
+      const auto channel_of = [&](int i) { return channel(p, at, number(i) < kChannels ? number(i) : start); };
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        load(p, at, channel_of(i), past[i]);
+        if constexpr (!c.tree) load(channel_of(i), 0, ahead[i]);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        Filter filter;
+        load(p, channel_of(i), filter);
+        for_tokens(p, at, channel_of(i), past[i], ahead[i], [&](int t, const float(&window)[kWidth]) {
+          const float x = convolved(filter, window);
+          if (inside(number(i))) staged(t)[number(i) - kFirstStaged] = x;
+        });
+      }
+    }
+  }
+
+  // ---- the convolution: the new state ------------------------------------------------------------------------------
 
   // The state behind a token: all that it saw but the oldest.
   static __device__ __forceinline__ void store_past(void* states, const ConvStrides& strides, long long offset,
@@ -209,70 +287,20 @@ struct Mixer {
     }
   }
 
-  // All tokens of one channel: into the staged rows, or the states behind them into memory, or both.
-  static __device__ __forceinline__ void run_channel(const MixerParams& p, const Place& at, Channel& channel,
-                                                     bool stages, bool stores) {
-    float window[kWidth] = {};
-#pragma unroll
-    for (int j = 0; j < kPast; ++j) window[j + 1] = channel.past[j];
+  // Of channels [first, kChannels), which nobody reads any more. A channel's old state is loaded before anything of it
+  // is stored: a token's state may lie where the initial state was.
+  static __device__ __forceinline__ void store_states(const MixerParams& p, const Place& at, int first) {
 #pragma unroll 1
-    for (int first = 0; first < kTokens; first += kAhead) {
-#pragma unroll
-      for (int i = 0; i < kAhead; ++i) {
-        const int t = first + i;
-        if (kTokens % kAhead != 0 && t >= kTokens) break;
-        if constexpr (c.tree) {
-          tree_window(p, at, channel, t, window);
-        } else {
-#pragma unroll
-          for (int j = 0; j < kPast; ++j) window[j] = window[j + 1];
-          window[kPast] = channel.ahead[i];
-        }
-        if (stages) staged(t)[channel.staged] = convolved(channel, window);
-        if (kStoresConv && stores) store_token(p, at, channel, t, window);
-      }
-      if constexpr (kTokens > kAhead && !c.tree) {
-#pragma unroll
-        for (int i = 0; i < kAhead; ++i) {
-          const int t = first + kAhead + i;
-          channel.ahead[i] = load_input(channel, t < kTokens ? t : kTokens - 1);
-        }
-      }
+    for (int n = first + static_cast<int>(threadIdx.x); n < kChannels; n += Base::kThreads) {
+      if (!inside(n)) continue;
+      const Channel here = channel(p, at, n);
+      Past past;
+      Ahead ahead;
+      load(p, at, here, past);
+      if constexpr (!c.tree) load(here, 0, ahead);
+      for_tokens(p, at, here, past, ahead,
+                 [&](int t, const float(&window)[kWidth]) { store_token(p, at, here, t, window); });
     }
-  }
-
-  // Channels [first, end), a thread each in turn; what several of them read is loaded at once, so that the latency of
-  // memory is paid once.
-  template <typename Run>
-  static __device__ __forceinline__ void for_channels(const MixerParams& p, const Place& at, int first, int end,
-                                                      Run run) {
-#pragma unroll 1
-    for (int start = first + static_cast<int>(threadIdx.x); start < end; start += kAtOnce * Base::kThreads) {
-      Channel channels[kAtOnce];
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const int n = start + i * Base::kThreads;
-        find(p, at, n < end ? n : start, channels[i]);
-        load(p, at, channels[i]);
-      }
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const int n = start + i * Base::kThreads;
-        if (n < end && inside(n)) run(n, channels[i]);
-      }
-    }
-  }
-
-  static __device__ __forceinline__ void convolve(const MixerParams& p, const Place& at) {
-    for_channels(p, at, kStoresKeysAtOnce ? 0 : kFirstStaged, kChannels, [&](int n, Channel& channel) {
-      const bool stages = kFirstStaged == 0 || n >= kFirstStaged;
-      run_channel(p, at, channel, stages, kStoresKeysAtOnce || n >= kValueChannel);
-    });
-  }
-
-  // The states of q's and k's channels, when all have read them.
-  static __device__ __forceinline__ void store_keys(const MixerParams& p, const Place& at) {
-    for_channels(p, at, 0, kValueChannel, [&](int, Channel& channel) { run_channel(p, at, channel, false, true); });
   }
 
   // ---- the gated norm ----------------------------------------------------------------------------------------------
@@ -419,13 +447,14 @@ struct Mixer {
   static __device__ __forceinline__ void end(const MixerParams& p, Place& at) {
     if constexpr (kCluster) {
       device::cluster_wait();
-    } else if constexpr (kNorm || kTickets) {
+    } else if constexpr (kNorm || kTickets) {  // (channels that nobody else reads were read before the first barrier)
       raise_flag(at);
       __syncthreads();
     }
     if constexpr (kNorm) finish_outputs(p, at);
-    if constexpr (kTickets) {
-      if (*flag() != 0.0f) store_keys(p, at);
+    if constexpr (kStoresConv) {
+      const bool keys_too = !kTickets || *flag() != 0.0f;
+      store_states(p, at, keys_too ? 0 : kValueChannel);
     }
   }
 
@@ -444,6 +473,7 @@ struct Mixer {
 
 template <StepConfig c>
 struct MixerStep : Step<c> {
+  enum : int { kMinBlocks = c.mixer_blocks() };
   using Base = Token<c>;
   using typename Base::Place;
 

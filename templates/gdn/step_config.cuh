@@ -118,6 +118,17 @@ struct StepConfig {
   constexpr int early_weights() const { return gates() >= 1 && gates() <= kMaxEarlyGates ? norm_columns() : 1; }
   constexpr int mixer_shared_bytes() const { return is_mixer() ? 4 * (tokens * (staged_row() + kept_row()) + 1) : 0; }
 
+  // Blocks of a mixer that an SM shall hold at least, about as many as of the recurrence alone; 1: as it comes. What a
+  // mixer adds passes in its first phase, where the compiler would rather take 16 registers more than load in two
+  // steps.
+  constexpr int mixer_blocks() const {
+    if (gate_is_per_channel(gate) || passes() > 1 || tree || lane_keys() * lane_values() > 32) return 1;
+    const int state = lane_keys() * lane_values() + 2 * lane_keys() + 3 * lane_values();
+    const int registers = state < 44 ? 56 : state + 12;
+    const int blocks = 65536 / ((tokens > 1 ? registers + 24 : registers) * threads());
+    return blocks > 1 ? blocks : 1;
+  }
+
   // Why the tiles cannot work, or nullptr.
   constexpr const char* fault() const {
     const auto power_of_two = [](int x) { return x > 0 && (x & (x - 1)) == 0; };

@@ -451,7 +451,11 @@ struct Token {
     for (int group = 0; group < kValues; group += c.lanes_k) {
       float own = output[group];
 #pragma unroll
-      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) own = at.lane_k == m ? output[group + m] : own;
+      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) {
+        // (In a mixer the compiler would index by a lane that is known to be m, and keep the array in local memory.)
+        const bool mine = c.is_mixer() ? at.lane_k >= m : at.lane_k == m;
+        own = mine ? output[group + m] : own;
+      }
       const int n = group + at.lane_k;
       if (n < kValues && value_inside(at, n)) {
         if constexpr (kGatedNorm) {
