@@ -15,7 +15,9 @@ Candidate make_candidate(const Operator& op, const FieldMap& problem, const Fiel
   candidate.text = fields_text(tiles);
   try {
     candidate.instance = op.instantiate(problem, tiles, Target{device.arch});
-    candidate.request = request_digest(candidate.instance->spec(), templates);
+    for (const KernelSpec& spec : candidate.instance->kernels()) {
+      candidate.requests.push_back(request_digest(spec, templates));
+    }
   } catch (const Error& error) {
     if (error.code() != ErrorCode::invalid_argument && error.code() != ErrorCode::unsupported) throw;
     candidate.instance = nullptr;
@@ -25,6 +27,8 @@ Candidate make_candidate(const Operator& op, const FieldMap& problem, const Fiel
 }
 
 }  // namespace
+
+Digest request_of(const Candidate& candidate) { return call_digest(candidate.requests); }
 
 std::vector<Candidate> make_candidates(const Operator& op, const FieldMap& problem, const DeviceTraits& device,
                                        const TemplateSet& templates) {
@@ -44,7 +48,7 @@ std::vector<Candidate> make_candidates(const Operator& op, const FieldMap& probl
 bool speaks_of(const cache::TuningRecord& record, const Candidate& candidate, const std::string& toolchain) {
   if (candidate.instance == nullptr || record.tiles != candidate.text) return false;
   if (!toolchain.empty() && record.toolchain != toolchain) return false;
-  return record.key == kernel_key(candidate.request, record.toolchain);
+  return record.key == kernel_key(request_of(candidate), record.toolchain);
 }
 
 }  // namespace gdnjit::autotune

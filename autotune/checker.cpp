@@ -15,6 +15,15 @@ bool same_bytes(const std::vector<reference::HostTensor>& left, const std::vecto
                     [](const auto& a, const auto& b) { return a.bytes == b.bytes; });
 }
 
+// Puts what the device counts of each launch into `counts`.
+LaunchObserver counting(Device& device, std::vector<KernelCounts>& counts) {
+  return [&device, &counts](std::size_t kernel) {
+    if (const LaunchCounters* counters = device.last_counters()) {
+      counts.push_back({kernel, *counters, device.last_traffic(), device.last_profile()});
+    }
+  };
+}
+
 }  // namespace
 
 bool CheckResult::passed() const {
@@ -45,19 +54,20 @@ CheckResult check(const OperatorPlan& plan, const reference::Workload& workload)
   Device& device = plan.device();
   const Stream stream = nullptr;
   DeviceTensors tensors(device, workload.tensors(), kGuardBytes);
-  const auto run = [&] {
+  const auto run = [&](const LaunchObserver* observer) {
     tensors.upload(workload.tensors(), stream);
-    plan.run(tensors.views(), stream);
+    plan.run(tensors.views(), stream, observer);
     device.synchronize(stream);
     return tensors.download(stream);
   };
 
   CheckResult result;
-  const std::vector<reference::HostTensor> first = run();
+  const LaunchObserver observer = counting(device, result.counts);
+  const std::vector<reference::HostTensor> first = run(&observer);
   result.damaged = tensors.damaged_guards(stream);
   result.guards_intact = result.damaged.empty();
   result.errors = workload.compare(first);
-  result.repeatable = same_bytes(first, run());
+  result.repeatable = same_bytes(first, run(nullptr));
   return result;
 }
 

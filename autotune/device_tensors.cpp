@@ -55,8 +55,10 @@ void DeviceTensors::upload(const std::vector<reference::HostTensor>& tensors, St
 std::vector<reference::HostTensor> DeviceTensors::download(Stream stream) const {
   std::vector<reference::HostTensor> tensors;
   for (std::size_t i = 0; i < views_.size(); ++i) {
-    tensors.push_back({specs_[i], std::vector<std::byte>(bytes_[i])});
-    if (bytes_[i] > 0) device_->copy_out(tensors.back().bytes.data(), views_[i].data, bytes_[i], stream);
+    const bool is_scratch = specs_[i].role == TensorRole::scratch;
+    tensors.push_back({specs_[i], std::vector<std::byte>(is_scratch ? 0 : bytes_[i])});
+    if (!tensors.back().bytes.empty())
+      device_->copy_out(tensors.back().bytes.data(), views_[i].data, bytes_[i], stream);
   }
   return tensors;
 }

@@ -17,7 +17,7 @@ class DeviceTensors {
 
   // Copies the tensors' bytes to the device and renews the guards' pattern.
   void upload(const std::vector<reference::HostTensor>& tensors, Stream stream);
-  // What the device holds now, guards left out.
+  // What the device holds now, guards left out; of scratch memory nothing.
   std::vector<reference::HostTensor> download(Stream stream) const;
   // Names of the tensors whose guards changed, such as "o (after)"; "" if none did.
   std::string damaged_guards(Stream stream) const;

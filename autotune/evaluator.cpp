@@ -31,6 +31,23 @@ std::optional<TuningStatus> status_of(ErrorCode code) {
   }
 }
 
+// The time of a call: its kernels run one after another.
+double modelled_us(const PlanInfo& info, const std::vector<LaunchGeometry>& geometries,
+                   const std::vector<KernelCounts>& counts, const DeviceTraits& device) {
+  double sum = 0;
+  for (const KernelCounts& count : counts) {
+    const KernelInfo& kernel = info.kernels[count.kernel];
+    sum += model({.counters = count.counters,
+                  .geometry = geometries[count.kernel],
+                  .registers = kernel.registers,
+                  .shared_bytes = kernel.shared_bytes,
+                  .spill_bytes = kernel.spill_bytes,
+                  .device = device})
+               .time_us;
+  }
+  return sum;
+}
+
 }  // namespace
 
 std::int64_t batch_of(const FieldMap& problem) {
@@ -51,10 +68,12 @@ FieldMap check_problem(const Operator& op, const FieldMap& full, const FieldMap&
   set_field(small, kBatchField, std::to_string(fitting));
   small = op.complete(small);
   const Target target{device.traits.arch};
-  const auto signature = [&](const FieldMap& problem) {
-    return op.instantiate(problem, tiles, target)->spec().signature;
-  };
-  return signature(small) == signature(full) ? small : full;
+  const auto small_instance = op.instantiate(small, tiles, target), full_instance = op.instantiate(full, tiles, target);
+  const auto small_kernels = small_instance->kernels(), full_kernels = full_instance->kernels();
+  const bool same =
+      std::equal(small_kernels.begin(), small_kernels.end(), full_kernels.begin(), full_kernels.end(),
+                 [](const KernelSpec& left, const KernelSpec& right) { return left.signature == right.signature; });
+  return same ? small : full;
 }
 
 Checked LocalEvaluator::check(const Operator& op, const FieldMap& problem, const FieldMap& tiles) {
@@ -73,37 +92,25 @@ Checked LocalEvaluator::judge(const Operator& op, const FieldMap& problem, const
   const DeviceInfo& device = runtime_.device().info();
   const FieldMap small = check_problem(op, problem, tiles, device);
   const auto plan = make_plan(runtime_, op, small, tiles);
-  const Observation& seen = observe(op, small, *plan);
+  const CheckResult& seen = observe(op, small, *plan);
 
-  Checked checked{.error = seen.result.worst_rms()};
-  if (!seen.result.passed()) {
+  Checked checked{.error = seen.worst_rms()};
+  if (!seen.passed()) {
     checked.status = TuningStatus::wrong;
-    checked.reason = seen.result.text();
-  } else if (seen.counted) {
+    checked.reason = seen.text();
+  } else if (!seen.counts.empty()) {
     const auto instance = op.instantiate(problem, tiles, Target{device.traits.arch});
-    const PlanInfo& info = plan->info();
-    checked.modelled_us = model({.counters = seen.counters,
-                                 .geometry = instance->geometry(batch_of(problem)),
-                                 .registers = info.registers,
-                                 .shared_bytes = info.shared_bytes,
-                                 .spill_bytes = info.spill_bytes,
-                                 .device = device.traits})
-                              .time_us;
+    checked.modelled_us = modelled_us(plan->info(), instance->geometries(), seen.counts, device.traits);
   }
   return checked;
 }
 
-const LocalEvaluator::Observation& LocalEvaluator::observe(const Operator& op, const FieldMap& problem,
-                                                           const OperatorPlan& plan) {
-  const std::string name = fmt::format("{}|{}", plan.info().signature, fields_text(problem));
+const CheckResult& LocalEvaluator::observe(const Operator& op, const FieldMap& problem, const OperatorPlan& plan) {
+  std::string name = fields_text(problem);
+  for (const KernelInfo& kernel : plan.info().kernels) name += "|" + kernel.signature;
   const auto found = observations_.find(name);
   if (found != observations_.end()) return found->second;
-  Observation seen{.result = autotune::check(plan, workload(op, problem))};
-  if (const LaunchCounters* counters = runtime_.device().last_counters()) {
-    seen.counters = *counters;
-    seen.counted = true;
-  }
-  return observations_.emplace(name, std::move(seen)).first->second;
+  return observations_.emplace(name, autotune::check(plan, workload(op, problem))).first->second;
 }
 
 const reference::Workload& LocalEvaluator::workload(const Operator& op, const FieldMap& problem) {

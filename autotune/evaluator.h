@@ -71,21 +71,15 @@ class LocalEvaluator : public Evaluator {
   void on_running(std::function<void(std::size_t)> running) { running_ = std::move(running); }
 
  private:
-  // One kernel's behaviour on one check problem; problems that differ only in a large B share it.
-  struct Observation {
-    CheckResult result;
-    LaunchCounters counters = {};
-    bool counted = false;
-  };
-
   Checked judge(const Operator& op, const FieldMap& problem, const FieldMap& tiles);
-  const Observation& observe(const Operator& op, const FieldMap& problem, const OperatorPlan& plan);
+  // How the plan's kernels did on one check problem; problems that differ only in a large B share it.
+  const CheckResult& observe(const Operator& op, const FieldMap& problem, const OperatorPlan& plan);
   const reference::Workload& workload(const Operator& op, const FieldMap& problem);
   bool device_works() const;
 
   Runtime::Impl& runtime_;
   WorkloadFactory make_workload_;
-  std::unordered_map<std::string, Observation> observations_;  // by signature and check problem
+  std::unordered_map<std::string, CheckResult> observations_;  // by check problem and signatures
   std::string workload_of_;
   std::unique_ptr<reference::Workload> workload_;  // the last one: candidates of a problem come one after another
   std::function<void(std::size_t)> running_;

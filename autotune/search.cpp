@@ -58,7 +58,7 @@ TuningRecord Search::blank_record(const Candidate& candidate) const {
   record.basis = tuning_basis_of(device);
   record.is_default = candidate.is_default;
   record.toolchain = toolchain_;
-  if (candidate.instance != nullptr) record.key = kernel_key(candidate.request, toolchain_);
+  if (candidate.instance != nullptr) record.key = kernel_key(request_of(candidate), toolchain_);
   return record;
 }
 
@@ -150,8 +150,14 @@ void Search::choose_winner() {
 
 int Search::binary_bytes(const Candidate& candidate) const {
   if (candidate.instance == nullptr || !candidate.record) return 0;
-  const auto binary = runtime_->cache().find(candidate.record->key, candidate.instance->spec().signature);
-  return binary == nullptr ? 0 : static_cast<int>(binary->cubin.size());
+  const std::span<const KernelSpec> specs = candidate.instance->kernels();
+  std::size_t bytes = 0;
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    const Digest key = kernel_key(candidate.requests[index], candidate.record->toolchain);
+    const auto binary = runtime_->cache().find(key, specs[index].signature);
+    bytes += binary == nullptr ? 0 : binary->cubin.size();
+  }
+  return static_cast<int>(bytes);
 }
 
 TuneOutcome Search::outcome() const {

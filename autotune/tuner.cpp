@@ -34,22 +34,25 @@ class CompileAhead {
   void submit(const Search& search, std::size_t index) {
     const auto& instance = search.candidate(index).instance;
     if (instance == nullptr) return;
-    done_[{&search, index}] = pool_.submit([this, &search, instance] {
-      try {
-        build_kernel(runtime_, search.op(), search.problem(), instance->spec());
-      } catch (const Error&) {
-      }
-    });
+    for (const KernelSpec& spec : instance->kernels()) {
+      done_[{&search, index}].push_back(pool_.submit([this, &search, instance, &spec] {
+        try {
+          build_kernel(runtime_, search.op(), search.problem(), spec);
+        } catch (const Error&) {
+        }
+      }));
+    }
   }
 
   void wait_for(const Search& search, std::size_t index) {
-    const auto task = done_.find({&search, index});
-    if (task != done_.end()) task->second.wait();
+    const auto tasks = done_.find({&search, index});
+    if (tasks == done_.end()) return;
+    for (const std::future<void>& task : tasks->second) task.wait();
   }
 
  private:
   Runtime::Impl& runtime_;
-  std::map<std::pair<const Search*, std::size_t>, std::future<void>> done_;
+  std::map<std::pair<const Search*, std::size_t>, std::vector<std::future<void>>> done_;
   CompilePool pool_;  // last: its threads end before what they use
 };
 

@@ -64,6 +64,13 @@ Digest request_digest(const KernelSpec& spec, const TemplateSet& templates) {
   return digest_of_parts(parts);
 }
 
+Digest call_digest(std::span<const Digest> requests) {
+  if (requests.size() == 1) return requests.front();
+  std::vector<std::string> texts;
+  for (const Digest& request : requests) texts.push_back(request.hex());
+  return digest_of_parts(std::vector<std::string_view>(texts.begin(), texts.end()));
+}
+
 Digest kernel_key(const Digest& request, std::string_view toolchain) {
   const std::string request_text = request.hex();
   const std::string_view parts[] = {request_text, toolchain};

@@ -1,6 +1,7 @@
 // What must be compiled, and what identifies the result.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ std::vector<std::string> compile_options(const Target& target, bool line_info = 
 
 // Digest of everything but the toolchain: signature, final source with every template it includes, options, schema.
 Digest request_digest(const KernelSpec& spec, const TemplateSet& templates);
+
+// What identifies the kernels of a call together: a single kernel's own digest, else one of theirs in order.
+Digest call_digest(std::span<const Digest> requests);
 
 // The cache key: request digest and toolchain ("nvrtc 13.0.88"). Two machines derive the same key.
 Digest kernel_key(const Digest& request, std::string_view toolchain);

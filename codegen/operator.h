@@ -11,8 +11,10 @@
 #include <string_view>
 #include <vector>
 
+#include "codegen/call.h"
 #include "codegen/fields.h"
 #include "codegen/kernel_spec.h"
+#include "codegen/tensor_map.h"
 
 namespace gdnjit {
 
@@ -29,21 +31,11 @@ struct DeviceTraits {
   double memory_bytes_per_us = 4.3e6;  // copy bandwidth, both directions counted
 };
 
-struct LaunchGeometry {
-  std::uint32_t grid[3] = {1, 1, 1};
-  std::uint32_t block[3] = {1, 1, 1};
-  std::uint32_t shared_bytes = 0;        // dynamic shared memory
-  std::uint32_t cluster[3] = {1, 1, 1};  // blocks that share their shared memory; the kernel may require a size itself
-  bool cooperative = false;              // all blocks run at once, so they may wait for each other
-  // The launch may start while its predecessor in the stream ends; the kernel waits with griddepcontrol before it
-  // reads what the predecessor wrote.
-  bool programmatic = false;
-};
-
 enum class TensorRole : unsigned char {
   input,
   output,  // contents before the call do not matter
   in_out,
+  scratch,  // nor do they after it: memory that the call's kernels use between each other
 };
 
 // One tensor of a call, as a problem describes it.
@@ -54,17 +46,19 @@ struct TensorSpec {
   TensorRole role = TensorRole::input;
 };
 
-// A problem with its tiles on one architecture: source, geometry and parameter block. Immutable and thread-safe.
+// A problem with its tiles on one architecture: the kernels of a call, and what each is launched with. Immutable and
+// thread-safe.
 class Instance {
  public:
   virtual ~Instance() = default;
-  virtual const KernelSpec& spec() const = 0;
-  // A grid of zero blocks (batch 0) means nothing to launch.
-  virtual LaunchGeometry geometry(std::int64_t batch) const = 0;
-  virtual std::size_t parameter_bytes() const = 0;
-  // Checks `tensors` (in the order of Operator::tensors) against the problem and writes the kernel's parameter
-  // block. Returns B. Throws invalid_argument naming argument, value and rule. Allocates nothing.
-  virtual std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const = 0;
+  // At least one and at most Call::kMaxKernels, in the order of their launches in one stream.
+  virtual std::span<const KernelSpec> kernels() const = 0;
+  // How each would be launched for the problem's own B and T; a call's grids follow its tensors.
+  virtual std::vector<LaunchGeometry> geometries() const = 0;
+  // Checks `tensors` (in the order of Operator::tensors) against the problem and adds the launch of every kernel to
+  // `call`, which is empty; none if there is nothing to do (B = 0). `encoder` belongs to the device that will launch.
+  // Throws invalid_argument naming argument, value and rule. Allocates nothing.
+  virtual void pack(std::span<const TensorView> tensors, TensorMapEncoder& encoder, Call& call) const = 0;
 };
 
 // What must move and be computed at the least, for floors and models.

@@ -1,8 +1,12 @@
 #include "runtime/build.h"
 
+#include <algorithm>
 #include <chrono>
+#include <future>
+#include <optional>
 #include <utility>
 
+#include "codegen/compile_pool.h"
 #include "codegen/ptxas_report.h"
 #include "runtime/miss_file.h"
 #include "runtime/support/check.h"
@@ -107,6 +111,29 @@ Built build_kernel(Runtime::Impl& runtime, const Operator& op, const FieldMap& p
   if (!built.binary) built = compile(runtime, op, request, spec);
   GDNJIT_CHECK(built.binary != nullptr, "the cache returned nothing for {}", spec.signature);
   if (built.binary->status == cache::BinaryStatus::compile_failed) fail_compile(problem, *built.binary);
+  return built;
+}
+
+std::vector<Built> build_kernels(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
+                                 std::span<const KernelSpec> specs) {
+  const auto build = [&](const KernelSpec& spec) { return build_kernel(runtime, op, problem, spec); };
+  std::vector<Built> built(specs.size());
+  std::vector<std::future<Built>> compiling(specs.size());
+  const auto is_missing = [&](const KernelSpec& spec) {
+    return find_binary(runtime, request_digest(spec, runtime.templates()), spec) == nullptr;
+  };
+  const auto missing = specs.size() == 1 ? 1 : std::count_if(specs.begin(), specs.end(), is_missing);
+  std::optional<CompilePool> pool;
+  if (missing > 1 && runtime.options().policy != Policy::strict) {
+    const int threads = runtime.options().compile_threads;
+    pool.emplace(threads == 0 ? static_cast<int>(missing) : std::min(threads, static_cast<int>(missing)));
+    for (std::size_t index = 0; index < specs.size(); ++index) {
+      compiling[index] = pool->submit([&build, &spec = specs[index]] { return build(spec); });
+    }
+  }
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    built[index] = pool ? compiling[index].get() : build(specs[index]);
+  }
   return built;
 }
 

@@ -9,6 +9,7 @@
 #include <new>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "codegen/registry.h"
 #include "runtime/dlpack.h"
@@ -37,11 +38,14 @@ struct gdnjit_runtime {
   DLDevice device;
 };
 
+using Texts = std::map<std::string, std::string, std::less<>>;
+
 struct gdnjit_plan {
   std::shared_ptr<gdnjit::Runtime> runtime;  // garbage collectors destroy in any order; declared first, so it goes last
   std::shared_ptr<const gdnjit::OperatorPlan> plan;
   DLDevice device;
-  std::map<std::string, std::string, std::less<>> info;
+  Texts info;
+  std::vector<Texts> kernels;
 };
 
 namespace {
@@ -78,23 +82,35 @@ void require_not_null(const void* pointer, std::string_view name) {
   gdnjit::require(pointer != nullptr, "{}: must not be NULL", name);
 }
 
-std::map<std::string, std::string, std::less<>> info_texts(const gdnjit::PlanInfo& info) {
+Texts texts_of(const gdnjit::PlanInfo& info) {
   return {{"operator", info.operator_name},
           {"problem", info.problem},
-          {"signature", info.signature},
-          {"key", info.key},
           {"tiles", info.tiles},
           {"tiles_from", std::string(gdnjit::tiles_from_text(info.tiles_from))},
-          {"compiled", info.compiled ? "true" : "false"},
-          {"registers", fmt::format("{}", info.registers)},
-          {"spill_bytes", fmt::format("{}", info.spill_bytes)},
-          {"shared_bytes", fmt::format("{}", info.shared_bytes)}};
+          {"compiled", info.compiled() ? "true" : "false"}};
+}
+
+Texts texts_of(const gdnjit::KernelInfo& kernel) {
+  return {{"entry", kernel.entry},
+          {"signature", kernel.signature},
+          {"key", kernel.key},
+          {"compiled", kernel.compiled ? "true" : "false"},
+          {"registers", fmt::format("{}", kernel.registers)},
+          {"spill_bytes", fmt::format("{}", kernel.spill_bytes)},
+          {"shared_bytes", fmt::format("{}", kernel.shared_bytes)}};
+}
+
+const char* find_text(const Texts& texts, const char* name) {
+  const auto found = texts.find(std::string_view(name));
+  return found == texts.end() ? nullptr : found->second.c_str();
 }
 
 gdnjit_plan* create_plan(gdnjit_runtime& runtime, const char* operator_name, const gdnjit::FieldMap& problem) {
   auto plan = gdnjit::find_or_make_plan(runtime.runtime->impl(), gdnjit::find_operator(operator_name), problem);
-  auto info = info_texts(plan->info());
-  return new gdnjit_plan{runtime.runtime, std::move(plan), runtime.device, std::move(info)};
+  Texts info = texts_of(plan->info());
+  std::vector<Texts> kernels;
+  for (const gdnjit::KernelInfo& kernel : plan->info().kernels) kernels.push_back(texts_of(kernel));
+  return new gdnjit_plan{runtime.runtime, std::move(plan), runtime.device, std::move(info), std::move(kernels)};
 }
 
 }  // namespace
@@ -212,9 +228,16 @@ int gdnjit_plan_tensor_index(const gdnjit_plan* plan, const char* name) {
 }
 
 const char* gdnjit_plan_info(const gdnjit_plan* plan, const char* name) {
-  if (plan == nullptr || name == nullptr) return nullptr;
-  const auto found = plan->info.find(std::string_view(name));
-  return found == plan->info.end() ? nullptr : found->second.c_str();
+  return plan == nullptr || name == nullptr ? nullptr : find_text(plan->info, name);
+}
+
+int gdnjit_plan_kernel_count(const gdnjit_plan* plan) {
+  return plan == nullptr ? 0 : static_cast<int>(plan->kernels.size());
+}
+
+const char* gdnjit_plan_kernel_info(const gdnjit_plan* plan, int index, const char* name) {
+  if (plan == nullptr || name == nullptr || index < 0 || index >= gdnjit_plan_kernel_count(plan)) return nullptr;
+  return find_text(plan->kernels[static_cast<std::size_t>(index)], name);
 }
 
 int gdnjit_plan_run(const gdnjit_plan* plan, const DLTensor* const* tensors, int count, void* stream) {

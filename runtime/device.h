@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "codegen/operator.h"
+#include "codegen/tensor_map.h"
 #include "runtime/counters.h"
-#include "runtime/tensor_map.h"
 
 namespace gdnjit {
 
@@ -54,7 +54,8 @@ struct BufferRange {
   void* begin = nullptr;
   std::size_t bytes = 0;
   std::string_view name;
-  TensorRole role = TensorRole::in_out;  // input: a store is a fault; output: a load before a store is a fault
+  // input: a store is a fault; output: a load before a store of the same launch is a fault.
+  TensorRole role = TensorRole::in_out;
 };
 
 class Event {
@@ -73,9 +74,8 @@ class Graph {
 };
 
 // Thread-safe. Every failure throws Error(device_failed, out_of_memory or unsupported) and says what was being done.
-class Device {
+class Device : public TensorMapEncoder {
  public:
-  virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
 
   // 256-byte aligned, contents undefined (the emulator reports reads of unwritten bytes). `name` shows in reports.
@@ -86,6 +86,9 @@ class Device {
   // Complete on return.
   virtual void copy_out(void* host, const void* device, std::size_t bytes, Stream stream) = 0;
   virtual void fill(void* device, std::uint8_t value, std::size_t bytes, Stream stream) = 0;
+  // What the memory holds does not matter any more: the emulator poisons it and reports reads before the next write,
+  // other devices do nothing. Legal in graph capture.
+  virtual void discard(void*, std::size_t, Stream) {}
 
   virtual Stream create_stream() = 0;
   virtual void destroy_stream(Stream stream) noexcept = 0;
@@ -96,9 +99,7 @@ class Device {
   virtual void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters,
                       Stream stream, std::span<const BufferRange> buffers) = 0;
 
-  // The map of a tensor in this device's memory, for a kernel's `const __grid_constant__` parameter. Throws
-  // Error(invalid_argument) for a description that breaks a rule (runtime/tensor_map.h).
-  virtual TensorMap encode_tensor_map(const TensorMapSpec&) {
+  TensorMap encode_tensor_map(const TensorMapSpec&) override {
     throw Error(ErrorCode::unsupported, "encoding a tensor map: this device has none");
   }
 

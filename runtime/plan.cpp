@@ -44,6 +44,17 @@ TileChoice choose_tiles_by_policy(Runtime::Impl& runtime, const Operator& op, co
   return look_up();
 }
 
+KernelInfo kernel_info(const Built& built, const LaunchGeometry& geometry) {
+  const cache::BinaryRecord& binary = *built.binary;
+  return {.entry = binary.entry,
+          .signature = binary.signature,
+          .key = binary.key.hex(),
+          .compiled = built.compiled,
+          .registers = binary.registers,
+          .spill_bytes = binary.spill_store_bytes + binary.spill_load_bytes,
+          .shared_bytes = binary.static_shared_bytes + static_cast<int>(geometry.shared_bytes)};
+}
+
 }  // namespace
 
 std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Operator& op, const FieldMap& partial,
@@ -53,24 +64,23 @@ std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Oper
   const TileChoice choice =
       tiles ? TileChoice{*tiles, TilesFrom::given, op.instantiate(problem, *tiles, Target{device.info().traits.arch})}
             : choose_tiles_by_policy(runtime, op, problem);
-  const KernelSpec& spec = choice.instance->spec();
-  const Built built = build_kernel(runtime, op, problem, spec);
-  const cache::BinaryRecord& binary = *built.binary;
-  std::shared_ptr<const Kernel> kernel = runtime.plans().load_once(
-      binary.key, [&] { return device.load({.entry = binary.entry, .ptx = binary.ptx, .cubin = binary.cubin}); });
-  return std::make_shared<OperatorPlan>(
-      device, choice.instance, std::move(kernel), op.tensors(problem),
-      PlanInfo{
-          .operator_name = std::string(op.name()),
-          .problem = fields_text(problem),
-          .signature = spec.signature,
-          .key = binary.key.hex(),
-          .tiles = fields_text(choice.tiles),
-          .tiles_from = choice.from,
-          .compiled = built.compiled,
-          .registers = binary.registers,
-          .spill_bytes = binary.spill_store_bytes + binary.spill_load_bytes,
-          .shared_bytes = binary.static_shared_bytes + static_cast<int>(choice.instance->geometry(1).shared_bytes)});
+  const std::span<const KernelSpec> specs = choice.instance->kernels();
+  const std::vector<Built> built = build_kernels(runtime, op, problem, specs);
+  const std::vector<LaunchGeometry> geometries = choice.instance->geometries();
+  PlanInfo info{.operator_name = std::string(op.name()),
+                .problem = fields_text(problem),
+                .tiles = fields_text(choice.tiles),
+                .tiles_from = choice.from,
+                .kernels = {}};
+  std::vector<std::shared_ptr<const Kernel>> kernels;
+  for (std::size_t index = 0; index < specs.size(); ++index) {
+    const cache::BinaryRecord& binary = *built[index].binary;
+    kernels.push_back(runtime.plans().load_once(
+        binary.key, [&] { return device.load({.entry = binary.entry, .ptx = binary.ptx, .cubin = binary.cubin}); }));
+    info.kernels.push_back(kernel_info(built[index], geometries[index]));
+  }
+  return std::make_shared<OperatorPlan>(device, choice.instance, std::move(kernels), op.tensors(problem),
+                                        std::move(info));
 }
 
 std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, const Operator& op,
@@ -81,31 +91,45 @@ std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, co
 }
 
 OperatorPlan::OperatorPlan(Device& device, std::shared_ptr<const Instance> instance,
-                           std::shared_ptr<const Kernel> kernel, std::vector<TensorSpec> tensors, PlanInfo info)
+                           std::vector<std::shared_ptr<const Kernel>> kernels, std::vector<TensorSpec> tensors,
+                           PlanInfo info)
     : device_(&device),
       instance_(std::move(instance)),
-      kernel_(std::move(kernel)),
+      kernels_(std::move(kernels)),
       tensors_(std::move(tensors)),
       info_(std::move(info)) {
   GDNJIT_CHECK(tensors_.size() <= kMaxTensors, "{} has {} tensors", info_.operator_name, tensors_.size());
-  GDNJIT_CHECK(instance_->parameter_bytes() <= kMaxParameterBytes, "{} has {} bytes of parameters", info_.operator_name,
-               instance_->parameter_bytes());
+  GDNJIT_CHECK(!kernels_.empty() && kernels_.size() <= Call::kMaxKernels, "{} has {} kernels", info_.operator_name,
+               kernels_.size());
 }
 
-void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream) const {
+void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream, const LaunchObserver* observer) const {
   require(tensors.size() == tensors_.size(), "{} tensors given: {} takes {}", tensors.size(), info_.operator_name,
           tensors_.size());
-  alignas(16) std::array<std::byte, kMaxParameterBytes> storage;
-  const std::span<std::byte> parameters(storage.data(), instance_->parameter_bytes());
-  const std::int64_t batch = instance_->pack(tensors, parameters);
-  const LaunchGeometry geometry = instance_->geometry(batch);
-  if (geometry.grid[0] == 0 || geometry.grid[1] == 0 || geometry.grid[2] == 0) return;
-  if (device_->info().kind == DeviceKind::emulator) {
-    std::array<BufferRange, kMaxTensors> ranges;
-    const std::size_t count = buffer_ranges(tensors, tensors_, ranges);
-    device_->launch(*kernel_, geometry, parameters, stream, std::span(ranges.data(), count));
-  } else {
-    device_->launch(*kernel_, geometry, parameters, stream, {});
+  Call call;
+  instance_->pack(tensors, *device_, call);
+  if (device_->info().kind != DeviceKind::emulator) {
+    launch(call, stream, {}, observer);
+    return;
+  }
+  std::array<BufferRange, kMaxTensors> ranges;
+  const std::span buffers = std::span(ranges).first(buffer_ranges(tensors, tensors_, ranges));
+  for (const BufferRange& buffer : buffers) {
+    if (buffer.role == TensorRole::scratch) device_->discard(buffer.begin, buffer.bytes, stream);
+  }
+  launch(call, stream, buffers, observer);
+}
+
+void OperatorPlan::launch(const Call& call, Stream stream, std::span<const BufferRange> buffers,
+                          const LaunchObserver* observer) const {
+  const std::span<const Launch> launches = call.launches();
+  GDNJIT_CHECK(launches.empty() || launches.size() == kernels_.size(), "{} launches of {} kernels", launches.size(),
+               kernels_.size());
+  for (std::size_t index = 0; index < launches.size(); ++index) {
+    const auto& [geometry, parameters] = launches[index];
+    if (geometry.empty()) continue;
+    device_->launch(*kernels_[index], geometry, parameters, stream, buffers);
+    if (observer != nullptr) (*observer)(index);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <gdnjit/runtime.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,19 +18,21 @@
 
 namespace gdnjit {
 
-// Limits of one call, so that run() needs no memory of its own. CUDA takes 4 KB of parameters everywhere.
+// A limit of one call, so that run() needs no memory of its own; Call has the others.
 inline constexpr std::size_t kMaxTensors = 32;
-inline constexpr std::size_t kMaxParameterBytes = 4096;
 
-// An Instance with its loaded kernel on a device. Immutable and thread-safe.
+// Called behind each launch of a call with the kernel's index; what the device counted is at hand then.
+using LaunchObserver = std::function<void(std::size_t kernel)>;
+
+// An Instance with its loaded kernels on a device. Immutable and thread-safe.
 class OperatorPlan {
  public:
-  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance, std::shared_ptr<const Kernel> kernel,
-               std::vector<TensorSpec> tensors, PlanInfo info);
+  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance,
+               std::vector<std::shared_ptr<const Kernel>> kernels, std::vector<TensorSpec> tensors, PlanInfo info);
 
-  // `tensors` in the order of Operator::tensors(problem). Checks, packs and launches; allocates nothing. B = 0 does
-  // nothing. Throws invalid_argument before any device work.
-  void run(std::span<const TensorView> tensors, Stream stream) const;
+  // `tensors` in the order of Operator::tensors(problem). Checks, packs and launches the kernels one after another;
+  // allocates nothing. B = 0 does nothing. Throws invalid_argument before any device work.
+  void run(std::span<const TensorView> tensors, Stream stream, const LaunchObserver* observer = nullptr) const;
 
   const PlanInfo& info() const { return info_; }
   const Instance& instance() const { return *instance_; }
@@ -37,14 +40,17 @@ class OperatorPlan {
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
 
  private:
+  void launch(const Call& call, Stream stream, std::span<const BufferRange> buffers,
+              const LaunchObserver* observer) const;
+
   Device* device_;
   std::shared_ptr<const Instance> instance_;
-  std::shared_ptr<const Kernel> kernel_;
+  std::vector<std::shared_ptr<const Kernel>> kernels_;  // of Instance::kernels()
   std::vector<TensorSpec> tensors_;
   PlanInfo info_;
 };
 
-// The whole path: problem -> signature -> source -> binary -> cache -> loaded kernel.
+// The whole path: problem -> signatures -> sources -> binaries -> cache -> loaded kernels.
 // With `tiles` the look-up of tuning records is skipped (the tuner's and `verify`'s way in).
 std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
                                               const std::optional<FieldMap>& tiles = std::nullopt);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <string>
 
 #include "codegen/fields.h"
@@ -162,7 +161,7 @@ StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
 
 LayerInstance::LayerInstance(const KernelText& text, const StepConfig& config, const StepTiles& tiles,
                              const Target& target)
-    : config_(config), parameter_bytes_(text.parameter_bytes) {
+    : config_(config) {
   const char* fault = config_.fault();
   require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
   if (config_.programmatic && !has_programmatic_launch(target)) {
@@ -189,11 +188,6 @@ LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
   geometry.cluster[0] = static_cast<std::uint32_t>(config_.cluster());
   geometry.programmatic = config_.programmatic;
   return geometry;
-}
-
-void LayerInstance::write(const StepParams& params, std::span<std::byte> parameters) const {
-  GDNJIT_CHECK(parameters.size() >= parameter_bytes_, "parameter block of {} bytes", parameters.size());
-  std::memcpy(parameters.data(), static_cast<const void*>(&params), parameter_bytes_);
 }
 
 bool has_clusters(std::string_view arch) { return !arch.starts_with("sm_8") && !arch.starts_with("sm_12"); }

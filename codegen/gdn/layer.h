@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
 #include <vector>
@@ -61,24 +62,20 @@ struct KernelText {
   std::size_t parameter_bytes = sizeof(StepParams);
 };
 
-// An Instance but for pack().
+// An Instance of one kernel, but for pack() and geometries().
 class LayerInstance : public Instance {
  public:
   // Throws invalid_argument for tiles that cannot work, unsupported for an option that the target lacks.
   LayerInstance(const KernelText& text, const StepConfig& config, const StepTiles& tiles, const Target& target);
 
-  const KernelSpec& spec() const override { return spec_; }
-  LaunchGeometry geometry(std::int64_t batch) const override;
-  std::size_t parameter_bytes() const override { return parameter_bytes_; }
+  std::span<const KernelSpec> kernels() const override { return {&spec_, 1}; }
 
  protected:
   const StepConfig& config() const { return config_; }
-  // `params` is of the text's type, or derived from it.
-  void write(const StepParams& params, std::span<std::byte> parameters) const;
+  LaunchGeometry geometry(std::int64_t batch) const;
 
  private:
   StepConfig config_;
-  std::size_t parameter_bytes_;
   KernelSpec spec_;
 };
 

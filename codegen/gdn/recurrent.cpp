@@ -51,11 +51,12 @@ class RecurrentInstance : public LayerInstance {
   RecurrentInstance(const RecurrentProblem& problem, const StepTiles& tiles, const Target& target)
       : LayerInstance(kText, recurrent_config(problem, tiles), tiles, target), problem_(problem) {}
 
-  std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const override {
-    StepParams params{};
+  std::vector<LaunchGeometry> geometries() const override { return {geometry(problem_.batch)}; }
+
+  void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
+    StepParams& params = call.add_block<StepParams>();
     const std::int64_t batch = pack_recurrent(problem_, config(), tensors, params);
-    write(params, parameters);
-    return batch;
+    if (batch > 0) call.add_launch(geometry(batch), params);
   }
 
  private:

@@ -29,14 +29,23 @@ class StepInstance : public LayerInstance {
       : LayerInstance(is_mixer(problem) ? kMixerText : kText, step_config(problem, tiles), tiles, target),
         problem_(problem) {}
 
-  std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const override {
-    MixerParams params{};
-    const std::int64_t batch = pack_step(problem_, config(), tensors, params);
-    write(params, parameters);
-    return batch;
+  std::vector<LaunchGeometry> geometries() const override { return {geometry(problem_.batch)}; }
+
+  void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
+    if (is_mixer(problem_)) {
+      add_launch(tensors, call.add_block<MixerParams>(), call);
+    } else {
+      add_launch(tensors, call.add_block<StepParams>(), call);
+    }
   }
 
  private:
+  template <typename Params>
+  void add_launch(std::span<const TensorView> tensors, Params& params, Call& call) const {
+    const std::int64_t batch = pack_step(problem_, config(), tensors, params);
+    if (batch > 0) call.add_launch(geometry(batch), params);
+  }
+
   StepProblem problem_;
 };
 

@@ -10,7 +10,6 @@
 
 #include "codegen/gdn/layer.h"
 #include "codegen/operator.h"
-#include "gdn/mixer_params.cuh"
 #include "gdn/step_config.cuh"
 
 namespace gdnjit::gdn {
@@ -34,9 +33,9 @@ inline constexpr std::size_t kMaxStepTensors = 24;
 std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
                              std::span<TensorView, kMaxStepTensors> tensors);
 
-// The kernel's parameter block from tensors in that order; only a mixer's kernel takes more than the StepParams of it.
-// Returns B.
+// The kernel's parameter block from tensors in that order. Returns B. REQUIRES: if the problem is a mixer, `params` is
+// the base of MixerParams.
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
-                       MixerParams& params);
+                       StepParams& params);
 
 }  // namespace gdnjit::gdn

@@ -146,7 +146,7 @@ std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
 }
 
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
-                       MixerParams& params) {
+                       StepParams& params) {
   const Uses uses(problem);
   const std::size_t inputs = LayerUses(problem).count();
   TensorReader reader("gdn.step", tensors, inputs + uses.count() + mixer_tensor_count(problem));
@@ -159,7 +159,9 @@ std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std
   pack_inputs(problem, config, extents, reader, params);
   pack_initial_state(problem, config, B, uses, reader, params);
   pack_token_states(problem, config, B, uses, reader, params);
-  pack_mixer(problem, B, tensors[inputs].shape[0], reader, params);
+  if (is_mixer(problem)) {
+    pack_mixer(problem, B, tensors[inputs].shape[0], reader, static_cast<MixerParams&>(params));
+  }
   pack_output(problem, extents, reader, params);
   return B;
 }

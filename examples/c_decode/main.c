@@ -42,7 +42,7 @@ int main(void) {
   check(gdnjit_runtime_create(NULL, &runtime)); /* GDNJIT_DEVICE and its like decide */
   check(gdnjit_plan_create(runtime, "gdn.step", kProblem, &plan));
   printf("device:  %s\nkernel:  %s (compiled now: %s)\n", gdnjit_runtime_device_name(runtime),
-         gdnjit_plan_info(plan, "key"), gdnjit_plan_info(plan, "compiled"));
+         gdnjit_plan_kernel_info(plan, 0, "key"), gdnjit_plan_info(plan, "compiled"));
 
   memset(tensors, 0, sizeof(tensors)); /* strides NULL: dense; byte_offset 0 */
   for (index = 0; index < kTensors; ++index) {

@@ -83,9 +83,10 @@ bool decode(Runtime& runtime, const gdn::StepProblem& problem, int steps, std::u
   // 1. A plan: the kernel for this problem on this device, from the cache or compiled now.
   const gdn::StepPlan plan = gdn::plan(runtime, problem);
   const PlanInfo& info = plan.info();
+  const KernelInfo& kernel = info.kernels.front();
   fmt::print("device:  {}\nproblem: {}\nkernel:  {} ({}, tiles {}: {}, {} registers)\n", runtime.device_name(),
-             info.problem, info.key, info.compiled ? "compiled now" : "from the cache",
-             tiles_from_text(info.tiles_from), info.tiles, info.registers);
+             info.problem, kernel.key, kernel.compiled ? "compiled now" : "from the cache",
+             tiles_from_text(info.tiles_from), info.tiles, kernel.registers);
 
   // 2. Memory. state_in is left out of the loop below: the kernel updates it in place.
   const auto inputs_of = [&](int step) {

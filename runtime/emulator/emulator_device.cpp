@@ -10,6 +10,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <variant>
 
 #include "runtime/emulator/decode/decoder.h"
 #include "runtime/emulator/exec/group_runner.h"
@@ -65,12 +66,13 @@ struct RecordedFill {
   std::size_t bytes = 0;
 };
 
+struct RecordedDiscard {
+  void* memory = nullptr;
+  std::size_t bytes = 0;
+};
+
 struct Recording {
-  struct Step {
-    RecordedLaunch launch;  // program is null for a fill
-    RecordedFill fill;
-  };
-  std::vector<Step> steps;
+  std::vector<std::variant<RecordedLaunch, RecordedFill, RecordedDiscard>> steps;
 };
 
 // The counters of this thread's last launch, and the number of its device (0: none).
@@ -110,11 +112,19 @@ class EmulatorDevice : public Device {
   }
   void fill(void* device, std::uint8_t value, std::size_t bytes, Stream stream) override {
     if (Recording* recording = find_recording(stream)) {
-      recording->steps.push_back({{}, {device, value, bytes}});
+      recording->steps.emplace_back(RecordedFill{device, value, bytes});
       return;
     }
     allocations_.check_and_mark(device, bytes, "filling memory");
     if (bytes != 0) std::memset(device, value, bytes);
+  }
+
+  void discard(void* device, std::size_t bytes, Stream stream) override {
+    if (Recording* recording = find_recording(stream)) {
+      recording->steps.emplace_back(RecordedDiscard{device, bytes});
+    } else {
+      allocations_.discard(device, bytes);
+    }
   }
 
   Stream create_stream() override {
@@ -144,20 +154,14 @@ class EmulatorDevice : public Device {
     const auto* loaded = dynamic_cast<const EmulatorKernel*>(&kernel);
     if (loaded == nullptr) fail(ErrorCode::device_failed, "emulator: launching a kernel that another device loaded");
     if (Recording* recording = find_recording(stream)) {
-      recording->steps.push_back({record(loaded->program, geometry, parameters, buffers), {}});
+      recording->steps.emplace_back(record(loaded->program, geometry, parameters, buffers));
       return;
     }
     launch_now(loaded->program, geometry, parameters, buffers);
   }
 
   void replay(const Recording& recording) {
-    for (const Recording::Step& step : recording.steps) {
-      if (step.launch.program == nullptr) {
-        fill(step.fill.memory, step.fill.value, step.fill.bytes, nullptr);
-      } else {
-        launch_now(step.launch.program, step.launch.geometry, step.launch.parameters, step.launch.buffers);
-      }
-    }
+    for (const auto& step : recording.steps) std::visit([this](const auto& recorded) { replay(recorded); }, step);
   }
 
   TensorMap encode_tensor_map(const TensorMapSpec& spec) override {
@@ -192,6 +196,12 @@ class EmulatorDevice : public Device {
     if (find_recording(stream) != nullptr)
       fail(ErrorCode::device_failed, "emulator: {} is not possible while the stream is captured", doing);
   }
+
+  void replay(const RecordedLaunch& launch) {
+    launch_now(launch.program, launch.geometry, launch.parameters, launch.buffers);
+  }
+  void replay(const RecordedFill& recorded) { fill(recorded.memory, recorded.value, recorded.bytes, nullptr); }
+  void replay(const RecordedDiscard& recorded) { discard(recorded.memory, recorded.bytes, nullptr); }
 
   static RecordedLaunch record(std::shared_ptr<const Program> program, const LaunchGeometry& geometry,
                                std::span<const std::byte> parameters, std::span<const BufferRange> buffers);

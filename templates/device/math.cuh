@@ -43,8 +43,8 @@ __device__ __forceinline__ float exponential_split(float x) {
   return fmaf(power, rest * kLn2, power);
 }
 
-// log(1 + y) for y in [0, 1], relative accuracy kept down to the smallest y: 2 artanh(s) with s = y / (2 + y) <= 1/3.
-// The series' first term left out is below 2^-28 of the sum.
+// log(1 + y) for y in [-1/2, 1], relative accuracy kept down to the smallest y: 2 artanh(s), s = y / (2 + y), |s| <=
+// 1/3. The series' first term left out is below 2^-28 of the sum.
 __device__ __forceinline__ float log1p_unit(float y) {
   const float s = y * reciprocal_approx(2.0f + y);
   const float s2 = s * s;
@@ -56,6 +56,14 @@ __device__ __forceinline__ float log1p_unit(float y) {
   sum = fmaf(sum, s2, 1.0f / 5.0f);
   sum = fmaf(sum, s2, 1.0f / 3.0f);
   return 2.0f * fmaf(sum * s2, s, s);
+}
+
+// log2(x) for x >= 0, relative error 2^-21 also near 1, where the hardware's own is absolute; -infinity at 0.
+__device__ __forceinline__ float log2_near_one(float x) {
+  constexpr float kLog2e = 1.4426950408889634f;
+  float far;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(far) : "f"(x));
+  return x > 0.5f && x < 2.0f ? log1p_unit(x - 1.0f) * kLog2e : far;
 }
 
 // log(1 + e^x) = max(x, 0) + log(1 + e^-|x|). Small values stay exact: times exp(A_log) up to 9e6 they matter. Above

@@ -9,14 +9,9 @@
 #pragma once
 
 #include "device/mbarrier.cuh"
+#include "device/tensor_map.cuh"
 
 namespace gdnjit::device {
-
-// A tensor and the box that one copy moves, encoded by the host (Device::encode_tensor_map). A kernel takes it as a
-// `const __grid_constant__ TensorMap` parameter and never copies it.
-struct alignas(128) TensorMap {
-  unsigned char opaque[128];
-};
 
 // Fetches the map ahead of its first use. One thread.
 __device__ __forceinline__ void prefetch_map(const TensorMap& map) {
@@ -33,6 +28,12 @@ struct Corner2 {
 };
 struct Corner3 {
   int x, y, z;
+};
+struct Corner4 {
+  int x, y, z, w;
+};
+struct Corner5 {
+  int x, y, z, w, u;
 };
 
 // ---- contiguous bytes
@@ -87,6 +88,21 @@ __device__ __forceinline__ void tensor_load(unsigned shared, const TensorMap& ma
       : "memory");
 }
 
+__device__ __forceinline__ void tensor_load(unsigned shared, const TensorMap& map, Corner4 at, Mbarrier barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6];" ::"r"(shared),
+      "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(barrier)
+      : "memory");
+}
+__device__ __forceinline__ void tensor_load(unsigned shared, const TensorMap& map, Corner5 at, Mbarrier barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5, "
+      "%6}], [%7];" ::"r"(shared),
+      "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(at.u), "r"(barrier)
+      : "memory");
+}
+
 // To every block of the cluster whose bit is set, as bulk_load_multicast. Every one of them announces the bytes of the
 // boxes that it receives, whoever issues the copy.
 __device__ __forceinline__ void tensor_load_multicast(unsigned shared, const TensorMap& map, Corner2 at,
@@ -119,6 +135,11 @@ __device__ __forceinline__ void tensor_store(const TensorMap& map, Corner2 at, u
 __device__ __forceinline__ void tensor_store(const TensorMap& map, Corner3 at, unsigned shared) {
   asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&map),
                "r"(at.x), "r"(at.y), "r"(at.z), "r"(shared)
+               : "memory");
+}
+__device__ __forceinline__ void tensor_store(const TensorMap& map, Corner4 at, unsigned shared) {
+  asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(&map),
+               "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(shared)
                : "memory");
 }
 // Adds the box to the tensor, element by element in the map's type.

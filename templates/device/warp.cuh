@@ -17,6 +17,36 @@ __device__ __forceinline__ unsigned from_lane_xor(unsigned value, int offset) {
   return other;
 }
 
+// The value of lane `lane`.
+__device__ __forceinline__ float from_lane(float value, int lane) {
+  float other;
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=f"(other) : "f"(value), "r"(lane));
+  return other;
+}
+
+// A bit for each lane: whether its `condition` holds.
+__device__ __forceinline__ unsigned lanes_where(bool condition) {
+  unsigned lanes;
+  asm volatile("{\n .reg .pred p;\n setp.ne.u32 p, %1, 0;\n vote.sync.ballot.b32 %0, p, 0xffffffff;\n}"
+               : "=r"(lanes)
+               : "r"(static_cast<unsigned>(condition)));
+  return lanes;
+}
+
+// Sum over the lanes up to this one.
+__device__ __forceinline__ float prefix_sum(float value) {
+#pragma unroll
+  for (int offset = 1; offset < kWarpLanes; offset *= 2) {
+    // A lane without a partner gets its own value, and leaves it out.
+    asm volatile(
+        "{\n .reg .pred p;\n .reg .f32 other;\n shfl.sync.up.b32 other|p, %0, %1, 0, 0xffffffff;\n"
+        " @p add.f32 %0, %0, other;\n}"
+        : "+f"(value)
+        : "r"(offset));
+  }
+  return value;
+}
+
 // Sum over the kLanes lanes whose numbers differ in multiples of kStride (both powers of two); all get the sum.
 // The order of additions is fixed, so repeats are bit-identical.
 template <int kLanes, int kStride>

@@ -34,6 +34,13 @@ enum class ChunkTiles : unsigned char {
   value_head,  // copies with the gate applied, one for each value head: per-channel gates
 };
 
+// What a kernel of the scan walks over.
+enum class ChunkPass : unsigned char {
+  whole,     // sequences
+  transfer,  // segments of sequences, for what they make of the state that comes in: no outputs
+  segment,   // segments, each from the state that it starts with
+};
+
 struct ChunkConfig {
   // The problem. Fields that a choice makes meaningless for a kernel hold their defaults in its config.
   bool ragged = false;
@@ -68,6 +75,7 @@ struct ChunkConfig {
   ChunkTiles tiles = ChunkTiles::input;
   int io_vector = 8;     // elements of q, k, v and o in one access, from dimensions and alignment
   int state_vector = 2;  // elements of a state along its contiguous dimension in one access, at most 2
+  ChunkPass pass = ChunkPass::whole;
   // Tiles of the scan.
   int block_v = 64;  // BV: rows of S^T of a block, 16 for each warp (mma.sync) or 64 for each warpgroup (wgmma)
   int split_k = 1;   // warps that share rows of S^T along K (mma.sync only)
@@ -78,7 +86,23 @@ struct ChunkConfig {
   // K as the products see it: whole k-steps, zeros behind K.
   constexpr int padded_k() const { return (head_dim_k + 15) / 16 * 16; }
   constexpr bool per_channel() const { return gate_is_per_channel(gate); }
+  constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
+  // Of a kernel of the scan.
+  constexpr bool writes_output() const { return write_output && pass != ChunkPass::transfer; }
+
+  // Why the sm_90a scan cannot serve this, or nullptr.
+  constexpr const char* sm90_fault() const {
+    if (io_dtype == DType::f32 || output_dtype == DType::f32) return "wgmma's path takes 16-bit inputs and outputs";
+    if (padded_k() > 128) return "wgmma's path holds the state in registers: K up to 128";
+    if (head_dim_v % 8 != 0 || io_vector < 8) return "wgmma's path copies v and o in whole 16 bytes";
+    if (block_v != 64 && block_v != 128) return "block_v must be 64 or 128 (one or two warpgroups)";
+    if (stages < 2) return "stages must be at least 2";
+    return nullptr;
+  }
 };
+
+// The kernel of prepare: a block for each (slot, key head).
+constexpr int chunk_prepare_threads() { return 128; }
 
 // ---- the workspace
 
@@ -131,15 +155,108 @@ constexpr long long chunk_slots(bool ragged, long long sequences, long long toke
   return ragged ? tokens / kChunk + sequences : sequences * ((tokens + kChunk - 1) / kChunk);
 }
 
+// Long sequences in few heads leave SMs idle, so they are cut into segments of segment_chunks chunks. A segment is
+// affine in the state: S_end^T = S_start^T M + N. Pass transfer computes M (the segment's end for S_start^T = I and v =
+// 0) and N (for S_start = 0; of the first segment for the sequence's initial state, so that it is the end itself), for
+// all segments at once; chunk_compose.cuh walks over the segments for the states they start with; pass segment then is
+// the scan. All of it is exact; M, N and the states between are fp32.
+struct ChunkSegments {
+  // Rows of M, then of N, each of padded_k elements, of one (segment, value head); the states that segments start with
+  // are [V, padded_k]. Segments' slots are those of chunks, counted in segments.
+  static constexpr long long transfer_rows(const ChunkConfig& c) { return c.padded_k() + c.head_dim_v; }
+  static constexpr long long transfer_bytes(const ChunkConfig& c) { return 4 * transfer_rows(c) * c.padded_k(); }
+  static constexpr long long start_bytes(const ChunkConfig& c) { return 4LL * c.head_dim_v * c.padded_k(); }
+  static constexpr long long slots(bool ragged, long long sequences, long long tokens, long long segment_chunks) {
+    const long long segment = segment_chunks * kChunk;
+    const long long parts = (tokens + segment - 1) / segment;
+    return ragged ? tokens / segment + sequences : sequences * (parts == 0 ? 1 : parts);
+  }
+};
+
+// The kernel that composes them: a block for each (sequence, value head, rows of S^T), the rows fastest.
+inline constexpr int kChunkComposeRows = 8;
+constexpr int chunk_compose_threads(const ChunkConfig& c) { return (c.padded_k() + 31) / 32 * 32; }
+constexpr int chunk_compose_blocks(const ChunkConfig& c) {
+  return (c.head_dim_v + kChunkComposeRows - 1) / kChunkComposeRows;
+}
+
 struct ChunkWorkspace {
-  long long tiles;  // byte offset of the tiles; the records lie at 0, [slot][hv]
+  // Byte offsets; the records lie at 0, [slot][hv].
+  long long tiles;
+  long long transfers;  // [segment slot][hv]
+  long long starts;     // [segment slot][hv]
   long long bytes;
 };
-constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots) {
+// `segment_slots` is 0 where sequences are not cut.
+constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, long long segment_slots) {
   const long long records = slots * c.heads_v * ChunkRecord::bytes(c);
   const int heads = c.tiles == ChunkTiles::key_head ? c.heads_k : c.heads_v;
   const long long tile_bytes = 2LL * kChunk * c.padded_k();
-  return {records, records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes};
+  const long long transfers = records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes;
+  const long long starts = transfers + segment_slots * c.heads_v * ChunkSegments::transfer_bytes(c);
+  return {records, transfers, starts, starts + segment_slots * c.heads_v * ChunkSegments::start_bytes(c)};
+}
+
+// ---- the portable scan
+
+// Rows of 16-byte units in shared memory of which any eight that follow each other are in different banks: by
+// exchanging the units of a row where a row fills all banks a whole number of times, else by 16 bytes more a row.
+struct ChunkRows {
+  int row_bytes;  // a multiple of 16
+  constexpr bool exchanged() const { return row_bytes % 128 == 0; }
+  constexpr int pitch() const { return exchanged() || row_bytes % 32 == 16 ? row_bytes : row_bytes + 16; }
+  constexpr int bytes() const { return kChunk * pitch(); }
+  // Where `byte` of a row is.
+  constexpr unsigned offset(unsigned row, unsigned byte) const {
+    return row * static_cast<unsigned>(pitch()) + (exchanged() ? byte ^ (row % 8 * 16) : byte);
+  }
+};
+
+// The shared memory of the mma.sync scan: `stages` times everything of a chunk, then sums that warps exchange.
+struct ChunkScanPlan {
+  ChunkRows keys;    // of k and q
+  ChunkRows values;  // of v: fp32 rows are read as words, two apart, so they have 16 bytes more instead
+  int k, q, next_k, v, a, p, factors;  // offsets in a stage; next_k: of the state's update
+  int stage_bytes;
+  int exchange_bytes;
+  int shared_bytes;
+};
+constexpr ChunkScanPlan chunk_scan_plan(const ChunkConfig& c) {
+  ChunkScanPlan plan{};
+  const bool fp32 = c.io_dtype == DType::f32;
+  plan.keys = {2 * c.padded_k()};
+  plan.values = {c.block_v * (fp32 ? 4 : 2) + (fp32 ? 16 : 0)};
+  int end = 0;
+  const auto place = [&end](int bytes) {
+    const int start = end;
+    end += (bytes + 127) / 128 * 128;
+    return start;
+  };
+  plan.k = place(plan.keys.bytes());
+  plan.next_k = c.tiles == ChunkTiles::value_head ? place(plan.keys.bytes()) : plan.k;
+  plan.q = place(c.write_output ? plan.keys.bytes() : 0);
+  plan.v = place(plan.values.bytes());
+  plan.a = place(ChunkTriangle::kBytes);
+  plan.p = place(c.write_output ? ChunkTriangle::kBytes : 0);
+  plan.factors = place(ChunkFactors::bytes(c));
+  plan.stage_bytes = end;
+  plan.exchange_bytes = c.split_k > 1 ? c.block_v / 16 * c.split_k * 16 * kChunk * 4 : 0;
+  plan.shared_bytes = c.stages * end + plan.exchange_bytes;
+  return plan;
+}
+constexpr int chunk_scan_threads(const ChunkConfig& c) { return c.block_v / 16 * c.split_k * 32; }
+constexpr long long chunk_scan_grid(const ChunkConfig& c, long long sequences) {
+  return sequences * c.heads_v * c.blocks_v();
+}
+
+// Why the tiles cannot work, or nullptr.
+constexpr const char* chunk_scan_fault(const ChunkConfig& c) {
+  if (c.block_v < 16 || c.block_v % 16 != 0) return "block_v must be a multiple of 16";
+  if (c.split_k != 1 && c.split_k != 2 && c.split_k != 4) return "split_k must be 1, 2 or 4";
+  if (c.split_k * 16 > c.padded_k()) return "split_k must not be more than K / 16";
+  if (chunk_scan_threads(c) > 512) return "block_v / 16 * split_k warps must not be more than 16";
+  if (c.stages < 1 || c.stages > 4) return "stages must be 1 to 4";
+  return nullptr;
 }
 
 // ---- the parameter block of every kernel of a call
@@ -165,6 +282,9 @@ struct ChunkParams {
   long long sequences;         // B
   long long tokens;            // T; of a ragged batch all tokens
   long long tiles_offset;      // ChunkWorkspace::tiles
+  long long transfers_offset;  // ChunkWorkspace::transfers
+  long long starts_offset;     // ChunkWorkspace::starts
+  long long segment_chunks;    // chunks of a segment, where sequences are cut
   long long checkpoint_count;  // columns of checkpoints: later ones are not stored
 };
 

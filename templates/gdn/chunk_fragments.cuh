@@ -133,7 +133,8 @@ struct ChunkFragments {
 
   // W^T = v^T - state_factor (k S)^T, in place of (k S)^T. `address(token, value)` is the shared address of an element
   // of the v tile, its columns counted as at.value is (8 from a multiple of 8 on are 16 aligned bytes, for 16-bit v).
-  template <typename Address>
+  // kFactors false: the factors are part of k.
+  template <bool kFactors, typename Address>
   static __device__ __forceinline__ void subtract_from_values(Address address, const Lane& at, const float* factors,
                                                               float* fragment) {
 #pragma unroll
@@ -142,7 +143,8 @@ struct ChunkFragments {
       load_values(address, at, 8 * n, v);
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        const Pair f = factors_of(factors, at, n + m);
+        Pair f = {{1.0f, 1.0f}};
+        if constexpr (kFactors) f = factors_of(factors, at, n + m);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& element = fragment[4 * (n + m) + i];

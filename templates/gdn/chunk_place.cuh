@@ -1,6 +1,7 @@
 // Where a block of gdn.chunk's scan works: its sequence, its head, and what belongs to them in memory.
 #pragma once
 
+#include "device/warp.cuh"
 #include "gdn/chunk_config.cuh"
 #include "gdn/layer.cuh"
 
@@ -70,23 +71,57 @@ struct ChunkPlace {
     }
   }
 
+  // The tokens and slots of sequence b.
+  __device__ __forceinline__ void set_sequence(const ChunkParams& p, int sequence) {
+    b = sequence;
+    if constexpr (c.ragged) {
+      first_token = device::load_index<DType::i32>(p.cu_seqlens.data, b * p.cu_seqlens.row);
+      const long long end = device::load_index<DType::i32>(p.cu_seqlens.data, (b + 1LL) * p.cu_seqlens.row);
+      tokens = static_cast<int>(end - first_token);
+      first_slot = first_token / kChunk + b;
+    } else {
+      first_token = 0;
+      tokens = static_cast<int>(p.tokens);
+      first_slot = static_cast<long long>(b) * chunks();
+    }
+  }
+
+  // Parts of `part_tokens` tokens (chunks or segments) that sequences are cut into: those of sequence n begin at slot
+  // first_token / part_tokens + n, and an empty sequence may have one too. Sets the sequence that a slot belongs to and
+  // returns its part there; -1 if the slot is behind those of its sequence. Every lane of the warp takes part.
+  __device__ __forceinline__ int set_slot(const ChunkParams& p, unsigned slot, unsigned part_tokens) {
+    if constexpr (!c.ragged) {
+      const unsigned parts = (static_cast<unsigned>(p.tokens) + (part_tokens - 1u)) / part_tokens;
+      const unsigned per_sequence = parts == 0 ? 1 : parts;
+      set_sequence(p, static_cast<int>(slot / per_sequence));
+      return static_cast<int>(slot % per_sequence);
+    } else {
+      // The last sequence of [low, high) that begins at or before the slot: 32 of them are looked at together.
+      int low = 0, high = static_cast<int>(p.sequences);
+      do {
+        const int step = (high - low + 31) / 32;
+        const int n = low + static_cast<int>(threadIdx.x % 32) * step;
+        const bool begun =
+            n < high &&
+            device::load_index<DType::i32>(p.cu_seqlens.data, n * p.cu_seqlens.row) / part_tokens + n <= slot;
+        const int count = __popc(device::lanes_where(begun));
+        if (count == 0) return -1;
+        low += (count - 1) * step;
+        high = low + step < high ? low + step : high;
+      } while (high - low > 1);
+      set_sequence(p, low);
+      const int part = static_cast<int>(slot - (first_token / part_tokens + low));
+      return part == 0 || part * part_tokens < static_cast<unsigned>(tokens) ? part : -1;
+    }
+  }
+
   static __device__ __forceinline__ ChunkPlace locate(const ChunkParams& p, int b, int hv) {
     ChunkPlace at;
-    at.b = b;
+    at.set_sequence(p, b);
     at.head = value_head<c>(hv);
     at.padded = false;
     at.state_in = nullptr;
     at.state_out = nullptr;
-    if constexpr (c.ragged) {
-      at.first_token = device::load_index<DType::i32>(p.cu_seqlens.data, b * p.cu_seqlens.row);
-      const long long end = device::load_index<DType::i32>(p.cu_seqlens.data, (b + 1LL) * p.cu_seqlens.row);
-      at.tokens = static_cast<int>(end - at.first_token);
-      at.first_slot = at.first_token / kChunk + b;
-    } else {
-      at.first_token = 0;
-      at.tokens = static_cast<int>(p.tokens);
-      at.first_slot = static_cast<long long>(b) * at.chunks();
-    }
     if constexpr (c.initial_state != StatePlace::none) {
       long long row = b;
       if constexpr (c.initial_state == StatePlace::pool) {

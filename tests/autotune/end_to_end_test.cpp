@@ -84,7 +84,7 @@ TEST_CASE("gdn.step is tuned on the emulator, cached, and used by plan()") {
     const auto plan = make_plan(*runtime, find_operator("gdn.step"), kProblem);
     CHECK(plan->info().tiles_from == TilesFrom::exact);
     CHECK(plan->info().tiles == outcome.best.tiles);
-    CHECK_FALSE(plan->info().compiled);
+    CHECK_FALSE(plan->info().compiled());
   }
 }
 

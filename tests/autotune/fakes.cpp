@@ -68,24 +68,37 @@ class FakeGraph : public Graph {
 
 class FakeInstance : public Instance {
  public:
-  FakeInstance(KernelSpec spec, std::vector<TensorSpec> tensors)
-      : spec_(std::move(spec)), tensors_(std::move(tensors)) {}
-  const KernelSpec& spec() const override { return spec_; }
-  LaunchGeometry geometry(std::int64_t batch) const override {
-    return {.grid = {static_cast<std::uint32_t>(batch), 1, 1}, .block = {128, 1, 1}};
+  FakeInstance(std::vector<KernelSpec> kernels, std::vector<TensorSpec> tensors)
+      : kernels_(std::move(kernels)), tensors_(std::move(tensors)) {}
+  std::span<const KernelSpec> kernels() const override { return kernels_; }
+  std::vector<LaunchGeometry> geometries() const override {
+    return std::vector<LaunchGeometry>(kernels_.size(), geometry(tensors_[0].shape[0]));
   }
-  std::size_t parameter_bytes() const override { return sizeof(Parameters); }
-  std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const override {
-    const Parameters p{static_cast<const float*>(tensors[0].data), static_cast<float*>(tensors[1].data),
-                       tensors[0].elements()};
-    std::memcpy(parameters.data(), &p, sizeof(p));
-    return tensors[0].shape[0];
+  void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
+    auto& p = call.add_block<Parameters>();
+    p = {static_cast<const float*>(tensors[0].data), static_cast<float*>(tensors[1].data), tensors[0].elements()};
+    for (std::size_t kernel = 0; kernel < kernels_.size(); ++kernel) call.add_launch(geometry(tensors[0].shape[0]), p);
   }
 
  private:
-  KernelSpec spec_;
+  static LaunchGeometry geometry(std::int64_t batch) {
+    return {.grid = {static_cast<std::uint32_t>(batch), 1, 1}, .block = {128, 1, 1}};
+  }
+
+  std::vector<KernelSpec> kernels_;
   std::vector<TensorSpec> tensors_;
 };
+
+KernelSpec fake_spec(std::string_view name, const Behaviour& behaviour, const Target& target) {
+  KernelSpec spec;
+  spec.operator_name = "fake.double";
+  spec.entry = "fake";
+  spec.target = target;
+  spec.signature = fmt::format("fake.double kernel={}", name);
+  spec.source = fmt::format("kernel={} does={} time_us={} jitter_us={}", name, behaviour.does, behaviour.time_us,
+                            behaviour.jitter_us);
+  return spec;
+}
 
 std::int64_t batch_of(const FieldMap& problem) { return std::stoll(std::string(*find_field(problem, "B"))); }
 
@@ -204,14 +217,10 @@ std::shared_ptr<const Instance> FakeOperator::instantiate(const FieldMap& proble
   for (const auto& [candidate, behaviour] : space) {
     if (candidate != kernel) continue;
     require(behaviour.does != "unfit", "kernel={}: does not fit", kernel);
-    KernelSpec spec;
-    spec.operator_name = name();
-    spec.entry = "fake";
-    spec.target = target;
-    spec.signature = fmt::format("fake.double kernel={}", kernel);
-    spec.source = fmt::format("kernel={} does={} time_us={} jitter_us={}", kernel, behaviour.does, behaviour.time_us,
-                              behaviour.jitter_us);
-    return std::make_shared<FakeInstance>(std::move(spec), tensors(complete(problem)));
+    std::vector<KernelSpec> kernels;
+    if (prepared) kernels.push_back(fake_spec("prepare", {.time_us = 3}, target));
+    kernels.push_back(fake_spec(kernel, behaviour, target));
+    return std::make_shared<FakeInstance>(std::move(kernels), tensors(complete(problem)));
   }
   fail(ErrorCode::invalid_argument, "kernel={}: unknown", kernel);
 }

@@ -68,6 +68,7 @@ class FakeOperator : public Operator {
  public:
   std::vector<std::pair<std::string, Behaviour>> space;
   std::string standard;      // name of the default; empty: the first
+  bool prepared = false;     // a call of every candidate begins with one more kernel, the same for all, of 3 us
   bool list_default = true;  // false: search_space() forgets the default
 
   std::string_view name() const override { return "fake.double"; }

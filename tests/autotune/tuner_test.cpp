@@ -81,6 +81,26 @@ TEST_CASE("a device that counts instead of timing gives modelled records and no 
   CHECK(outcome.best.samples == 0);
 }
 
+TEST_CASE("the kernels of a call are compiled, counted, modelled and timed together") {
+  for (const DeviceKind kind : {DeviceKind::cuda, DeviceKind::emulator}) {
+    const TemporaryFolder folder;
+    FakeRuntime single(kind), several(kind, folder.path());
+    FakeOperator op = three_kernels();
+    CountingEvaluator alone(*single.impl, op), together(*several.impl, op);
+    const auto before = tune_all(single, alone, op).front();
+    op.prepared = true;
+    const auto outcome = tune_all(several, together, op).front();
+    CHECK(outcome.best.tiles == before.best.tiles);
+    CHECK(outcome.best.key != before.best.key);
+    CHECK(outcome.binary_bytes == 2 * before.binary_bytes);
+    // The fake counts the same for every kernel, so a model of two is twice that of one.
+    const double expected = kind == DeviceKind::cuda ? before.best.time_us + 3 : 2 * before.best.time_us;
+    CHECK(outcome.best.time_us == doctest::Approx(expected));
+    CHECK(several.impl->cache().statistics().compiles == 4);  // three candidates, and what they share
+    CHECK(tune_all(several, together, op).front().cached);
+  }
+}
+
 TEST_CASE("the default is a candidate even if the search space forgets it") {
   FakeRuntime runtime;
   FakeOperator op = three_kernels();

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <set>
 #include <string>
 
@@ -90,6 +91,16 @@ TEST_CASE("the key is the request and the toolchain with its build number") {
   CHECK(kernel_key(request, "nvrtc 13.0.8") != key);
   CHECK(kernel_key(other, "nvrtc 13.0.88") != key);
   CHECK(key != request);
+}
+
+TEST_CASE("the digest of a call is its kernel's own, or one of all its kernels in order") {
+  const Digest one = digest_of("one"), two = digest_of("two");
+  CHECK(call_digest(std::array{one}) == one);
+  const Digest both = call_digest(std::array{one, two});
+  CHECK(both != one);
+  CHECK(both != two);
+  CHECK(call_digest(std::array{two, one}) != both);
+  CHECK(call_digest(std::array{one, two, two}) != both);
 }
 
 }  // namespace

@@ -82,6 +82,30 @@ TEST_CASE("a store to an input and a load of an unwritten output are faults; in 
                     32, test.roles(TensorRole::input, TensorRole::output)) == "");
 }
 
+TEST_CASE("discarded memory is poisoned and unwritten, and only it") {
+  Buffers test;
+  const std::string read = "ld.global.f32 %f1, [%rd1+128]; add.f32 %f1, %f1, %f1; st.global.f32 [%rd2], %f1; ret;";
+  CHECK(test.report(read, 1) == "");
+  auto* const bytes = static_cast<std::byte*>(test.in.data());
+  test.device.discard(bytes + 128, 64, nullptr);
+  check_report(test.report(read, 1), {"'weights'", "offset 128"});
+  CHECK(test.report("ld.global.f32 %f1, [%rd1+124]; ld.global.f32 %f2, [%rd1+192]; ret;", 1) == "");
+  CHECK(download<std::uint32_t>(test.device, test.in)[32] == 0xffffffff);
+  CHECK(test.report("mov.f32 %f1, 0f3f800000; st.global.f32 [%rd1+128], %f1; " + read, 1) == "");
+  // Memory of the caller's own has no record of writes; it is poisoned.
+  std::uint32_t host[2] = {1, 2};
+  test.device.discard(&host[1], 4, nullptr);
+  CHECK(host[0] == 1);
+  CHECK(host[1] == 0xffffffff);
+  // A captured discard happens at each replay.
+  const Stream stream = test.device.create_stream();
+  const auto graph = test.device.capture(stream, [&](Stream captured) { test.device.discard(host, 4, captured); });
+  CHECK(host[0] == 1);
+  graph->launch(stream);
+  CHECK(host[0] == 0xffffffff);
+  test.device.destroy_stream(stream);
+}
+
 TEST_CASE("host memory passes as a buffer, and only as far as it is named") {
   Buffers test;
   std::vector<std::uint32_t> host(8, 3);

@@ -26,7 +26,10 @@ Compiler& nvrtc() {
     add(paths.nvrtc_folders, "HOME", ".local/share/gdnjit/nvrtc");
     add(paths.python_prefixes, "VIRTUAL_ENV", "");
     if (const char* home = std::getenv("HOME"); home != nullptr) paths.home = home;
-    return NvrtcCompiler(NvrtcLibrary::open(paths), TemplateSet::embedded());
+    const char* folder = std::getenv("GDNJIT_TEMPLATES");
+    static const TemplateSet templates =
+        folder != nullptr ? TemplateSet::with_overrides(folder) : TemplateSet::embedded();
+    return NvrtcCompiler(NvrtcLibrary::open(paths), templates);
   }();
   return compiler;
 }

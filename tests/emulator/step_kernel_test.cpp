@@ -23,8 +23,8 @@ StepRun run_step(Device& device, const std::string& problem_text, const FieldMap
   const FieldMap problem = op.complete(parse_fields(problem_text));
   const auto instance =
       op.instantiate(problem, tiles != nullptr ? *tiles : op.default_tiles(problem, device.info().traits), {arch});
-  const std::string& ptx = compile_ptx(instance->spec().source, instance->spec().entry, arch);
-  const auto kernel = device.load({instance->spec().entry, ptx, {}});
+  const std::string& ptx = compile_ptx(instance->kernels()[0].source, instance->kernels()[0].entry, arch);
+  const auto kernel = device.load({instance->kernels()[0].entry, ptx, {}});
   const auto workload = reference::make_workload("gdn.step", problem, reference::Inputs::typical, 7);
 
   std::vector<DeviceBuffer> buffers;
@@ -45,13 +45,14 @@ StepRun run_step(Device& device, const std::string& problem_text, const FieldMap
     views.push_back(view);
     ranges.push_back({view.data, tensor.bytes.size(), tensor.spec.name, tensor.spec.role});
   }
-  std::vector<std::byte> parameters(instance->parameter_bytes());
-  const std::int64_t batch = instance->pack(views, parameters);
+  Call call;
+  instance->pack(views, device, call);
+  const gdnjit::Launch& launch = call.launches()[0];
 
   StepRun result;
   const std::clock_t begin = std::clock();
   for (int repeat = 0; repeat < repeats; ++repeat)
-    device.launch(*kernel, instance->geometry(batch), parameters, nullptr, ranges);
+    device.launch(*kernel, launch.geometry, launch.parameters, nullptr, ranges);
   result.core_seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC / repeats;
   result.counters = *device.last_counters();
   std::vector<reference::HostTensor> outputs = workload->tensors();

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/tensor_map.h"
+#include "codegen/tensor_map.h"
 #include "tests/emulator/fixture.h"
 
 namespace gdnjit::tests {

@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 
+#include "codegen/tensor_map.h"
 #include "runtime/emulator/semantics/tensor_box.h"
-#include "runtime/tensor_map.h"
 #include "tests/emulator/fixture.h"
 
 namespace gdnjit::tests {

@@ -181,8 +181,8 @@ TEST_CASE("only a programmatic kernel waits for the grid before it, and its laun
       FieldMap problem = step().complete(parse_fields(text));
       set_field(problem, "programmatic", programmatic ? "true" : "false");
       const auto plan = make_plan(*runtime, step(), problem);
-      CHECK(plan->instance().geometry(1).programmatic == programmatic);
-      const std::string& ptx = build_kernel(*runtime, step(), problem, plan->instance().spec()).binary->ptx;
+      CHECK(plan->instance().geometries()[0].programmatic == programmatic);
+      const std::string& ptx = build_kernel(*runtime, step(), problem, plan->instance().kernels()[0]).binary->ptx;
       CHECK((ptx.find("griddepcontrol.wait") != std::string::npos) == programmatic);
       CHECK((ptx.find("griddepcontrol.launch_dependents") != std::string::npos) == programmatic);
       // The state is loaded before the wait, unless it takes passes.

@@ -42,9 +42,9 @@ bool has_tokens(std::string_view name) {
 }
 
 // The tensors of one problem on the device, for plans of other operators and other T.
-class Call {
+class HeldTensors {
  public:
-  Call(Runtime::Impl& runtime, const std::vector<HostTensor>& tensors)
+  HeldTensors(Runtime::Impl& runtime, const std::vector<HostTensor>& tensors)
       : tensors_(tensors), device_tensors_(runtime.device(), tensors, 256) {
     device_tensors_.upload(tensors_, nullptr);
   }
@@ -98,7 +98,7 @@ TEST_CASE("on the GPU too, T tokens in one call, T calls and gdn.recurrent leave
     std::int64_t T = 0;
     parse_field("T", *find_field(fields, "T"), T);
 
-    Call verified(*runtime, inputs), decoded(*runtime, inputs), recurred(*runtime, inputs);
+    HeldTensors verified(*runtime, inputs), decoded(*runtime, inputs), recurred(*runtime, inputs);
     verified.run(*make_plan(*runtime, step, fields), 0, T);
     const auto decode = make_plan(*runtime, step, with(fields, "T=1"));
     for (std::int64_t t = 0; t < T; ++t) decoded.run(*decode, t, 1);

@@ -40,10 +40,12 @@ struct OutputError {
 class Workload {
  public:
   virtual ~Workload() = default;
-  // In the order of Operator::tensors(problem). Outputs are poisoned with NaN. In-out tensors hold their input.
+  // In the order of Operator::tensors(problem). Outputs and scratch memory are poisoned with NaN. In-out tensors hold
+  // their input.
   virtual const std::vector<HostTensor>& tensors() const = 0;
   // Compares what a device left in the tensors (same order) with the reference, every element.
-  // Elements that must stay untouched (padded rows, unselected slots) are compared bit for bit.
+  // Elements that must stay untouched (padded rows, unselected slots) are compared bit for bit. Scratch memory is not
+  // looked at.
   virtual std::vector<OutputError> compare(const std::vector<HostTensor>& results) const = 0;
 };
 

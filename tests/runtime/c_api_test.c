@@ -87,7 +87,12 @@ static void test_run(gdnjit_runtime* runtime) {
   CHECK(gdnjit_plan_create(runtime, "gdn.step", kProblem, &plan) == GDNJIT_OK);
   if (plan == NULL) return;
   CHECK(strstr(gdnjit_plan_info(plan, "problem"), "HV=2") != NULL);
-  CHECK(strlen(gdnjit_plan_info(plan, "key")) == 32);
+  CHECK(gdnjit_plan_kernel_count(plan) == 1 && gdnjit_plan_kernel_count(NULL) == 0);
+  CHECK(strcmp(gdnjit_plan_kernel_info(plan, 0, "entry"), "gdnjit_gdn_step") == 0);
+  CHECK(strlen(gdnjit_plan_kernel_info(plan, 0, "key")) == 32);
+  CHECK(strcmp(gdnjit_plan_kernel_info(plan, 0, "compiled"), gdnjit_plan_info(plan, "compiled")) == 0);
+  CHECK(gdnjit_plan_kernel_info(plan, 0, "colour") == NULL);
+  CHECK(gdnjit_plan_kernel_info(plan, 1, "key") == NULL && gdnjit_plan_kernel_info(plan, -1, "key") == NULL);
   CHECK(strcmp(gdnjit_plan_info(plan, "tiles_from"), "heuristic") == 0);
   CHECK(gdnjit_plan_info(plan, "colour") == NULL);
   CHECK(gdnjit_plan_tensor_name(plan, 99) == NULL);

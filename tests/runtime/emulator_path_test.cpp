@@ -89,8 +89,8 @@ TEST_CASE("a cold runtime compiles, a warm one loads, and both agree with the re
   const StepProblem problem = small_problem();
   Runtime cold(emulator_options(folder.path()));
   const auto compiled = plan_of(cold, problem);
-  CHECK(compiled->info().compiled);
-  CHECK(compiled->info().registers > 0);
+  CHECK(compiled->info().compiled());
+  CHECK(compiled->info().kernels[0].registers > 0);
   CHECK(judge(*compiled, problem) == "");
   StepProblem more = problem;
   more.batch = 5;
@@ -98,9 +98,9 @@ TEST_CASE("a cold runtime compiles, a warm one loads, and both agree with the re
 
   Runtime warm(emulator_options(folder.path()));
   const auto loaded = plan_of(warm, problem);
-  CHECK_FALSE(loaded->info().compiled);
-  CHECK(loaded->info().key == compiled->info().key);
-  CHECK(loaded->info().registers == compiled->info().registers);
+  CHECK_FALSE(loaded->info().compiled());
+  CHECK(loaded->info().kernels[0].key == compiled->info().kernels[0].key);
+  CHECK(loaded->info().kernels[0].registers == compiled->info().kernels[0].registers);
   CHECK(judge(*loaded, problem) == "");
 }
 
@@ -114,7 +114,7 @@ TEST_CASE("without NVRTC a warm cache serves, and a cold one says what to do") {
   }
   Runtime runtime(without_nvrtc(folder.path()));
   const auto plan = plan_of(runtime, problem);
-  CHECK_FALSE(plan->info().compiled);
+  CHECK_FALSE(plan->info().compiled());
   CHECK(judge(*plan, problem) == "");
   StepProblem other = problem;
   other.norm = gdn::Norm::max_eps;
@@ -176,7 +176,7 @@ TEST_CASE("two runtimes emulate two architectures side by side") {
   const StepProblem problem = small_problem();
   const auto left = plan_of(ampere, problem);
   const auto right = plan_of(blackwell, problem);
-  CHECK(left->info().key != right->info().key);
+  CHECK(left->info().kernels[0].key != right->info().kernels[0].key);
   CHECK(judge(*left, problem) == "");
   CHECK(judge(*right, problem) == "");
 }

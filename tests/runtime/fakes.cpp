@@ -33,6 +33,7 @@ class FakeDevice : public Device {
     std::memcpy(host, device, bytes);
   }
   void fill(void* device, std::uint8_t value, std::size_t bytes, Stream) override { std::memset(device, value, bytes); }
+  void discard(void*, std::size_t bytes, Stream) override { log_->discarded_bytes += bytes; }
   Stream create_stream() override { return this; }
   void destroy_stream(Stream) noexcept override {}
   void synchronize(Stream) override {}
@@ -46,6 +47,7 @@ class FakeDevice : public Device {
 
   void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters, Stream,
               std::span<const BufferRange> buffers) override {
+    if (log_->listing) log_->entries.push_back(static_cast<const FakeKernel&>(kernel).entry());
     if (++log_->launches > 1) return;  // the first is looked at; later ones may come from many threads
     log_->entry = static_cast<const FakeKernel&>(kernel).entry();
     log_->geometry = geometry;
@@ -95,6 +97,7 @@ struct ScaleProblem {
   std::int64_t batch = 1;
   int columns = 64;
   float factor = 2;
+  bool prepared = false;
 };
 
 template <typename Self, typename Visitor>
@@ -103,6 +106,7 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("B", problem.batch);
   visit("N", problem.columns);
   visit("factor", problem.factor);
+  visit("prepared", problem.prepared);
 }
 
 struct ScaleParams {
@@ -114,33 +118,44 @@ struct ScaleParams {
 class ScaleInstance : public Instance {
  public:
   ScaleInstance(const ScaleProblem& problem, int width, const Target& target) : problem_(problem) {
-    spec_.operator_name = "fake.scale";
-    spec_.signature =
-        fmt::format("fake.scale N={} factor={} width={} arch={}", problem.columns, problem.factor, width, target.arch);
-    spec_.source = "// " + spec_.signature + "\n";
-    spec_.entry = "fake_scale";
-    spec_.target = target;
+    if (problem.prepared) add_kernel("fake_prepare", fmt::format("fake.scale.prepare N={}", problem.columns), target);
+    add_kernel("fake_scale", fmt::format("fake.scale N={} factor={} width={}", problem.columns, problem.factor, width),
+               target);
   }
 
-  const KernelSpec& spec() const override { return spec_; }
-  LaunchGeometry geometry(std::int64_t batch) const override {
-    LaunchGeometry geometry;
-    geometry.grid[0] = static_cast<std::uint32_t>(batch);
-    return geometry;
+  std::span<const KernelSpec> kernels() const override { return kernels_; }
+  std::vector<LaunchGeometry> geometries() const override {
+    return std::vector<LaunchGeometry>(kernels_.size(), geometry(problem_.batch));
   }
-  std::size_t parameter_bytes() const override { return sizeof(ScaleParams); }
 
-  std::int64_t pack(std::span<const TensorView> tensors, std::span<std::byte> parameters) const override {
+  void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
     const TensorView& x = tensors[0];
     require(x.rank == 2 && x.shape[1] == problem_.columns, "x: shape must be [B,{}]", problem_.columns);
-    const ScaleParams params{x.data, tensors[1].data, x.shape[0]};
-    std::memcpy(parameters.data(), &params, sizeof(params));
-    return x.shape[0];
+    auto& params = call.add_block<ScaleParams>();
+    params = {x.data, tensors[1].data, x.shape[0]};
+    for (std::size_t kernel = 0; kernel < kernels_.size(); ++kernel) call.add_launch(geometry(x.shape[0]), params);
   }
 
  private:
+  void add_kernel(std::string_view entry, const std::string& text, const Target& target) {
+    KernelSpec spec;
+    spec.operator_name = "fake.scale";
+    spec.signature = fmt::format("{} arch={}", text, target.arch);
+    spec.source = "// " + spec.signature + "\n";
+    spec.entry = entry;
+    spec.target = target;
+    kernels_.push_back(std::move(spec));
+  }
+
+  static LaunchGeometry geometry(std::int64_t batch) {
+    LaunchGeometry geometry;
+    geometry.grid[0] = static_cast<std::uint32_t>(batch);
+    geometry.shared_bytes = 256;
+    return geometry;
+  }
+
   ScaleProblem problem_;
-  KernelSpec spec_;
+  std::vector<KernelSpec> kernels_;
 };
 
 class ScaleOperator : public Operator {
@@ -170,8 +185,10 @@ class ScaleOperator : public Operator {
   }
   std::vector<TensorSpec> tensors(const FieldMap& fields) const override {
     const auto problem = from_fields<ScaleProblem>(fields);
-    return {{"x", DType::f32, {problem.batch, problem.columns}, TensorRole::input},
-            {"y", DType::f32, {problem.batch, problem.columns}, TensorRole::output}};
+    std::vector<TensorSpec> tensors{{"x", DType::f32, {problem.batch, problem.columns}, TensorRole::input},
+                                    {"y", DType::f32, {problem.batch, problem.columns}, TensorRole::output}};
+    if (problem.prepared) tensors.push_back({"workspace", DType::f32, {problem.columns}, TensorRole::scratch});
+    return tensors;
   }
   Footprint footprint(const FieldMap&) const override { return {}; }
 };

@@ -21,7 +21,10 @@ struct DeviceLog {
   std::atomic<int> unloads{0};
   std::atomic<int> launches{0};
   bool capturing = false;
-  // Of the last launch.
+  std::atomic<std::size_t> discarded_bytes{0};
+  bool listing = false;  // whether launches put their kernels' names into `entries`, in order
+  std::vector<std::string> entries;
+  // Of the first launch.
   std::string entry;
   LaunchGeometry geometry;
   std::vector<std::byte> parameters;
@@ -43,6 +46,8 @@ struct CompilerLog {
 std::unique_ptr<Compiler> make_compiler(std::shared_ptr<CompilerLog> log);
 
 // "fake.scale": y [B,N] = x [B,N] * factor. Tiles: width, which must divide N. Buckets round B up to a power of two.
+// With prepared=true a call is two kernels, of which the first is the same for every width, with scratch memory
+// between them.
 const Operator& scale_operator();
 
 // A folder that goes away with the object.

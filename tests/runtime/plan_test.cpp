@@ -72,20 +72,24 @@ TEST_CASE("a plan says what it is and where its kernel came from") {
   Bench cold(in_folder(folder));
   const auto plan = plan_of(cold, {{"N", "32"}});
   CHECK(plan->info().operator_name == "fake.scale");
-  CHECK(plan->info().problem == "B=1 N=32 factor=2");
-  CHECK(plan->info().signature == "fake.scale N=32 factor=2 width=1 arch=sm_90a");
-  CHECK(plan->info().key.size() == 32);
+  CHECK(plan->info().problem == "B=1 N=32 factor=2 prepared=false");
+  REQUIRE(plan->info().kernels.size() == 1);
+  const KernelInfo& kernel = plan->info().kernels[0];
+  CHECK(kernel.entry == "fake_scale");
+  CHECK(kernel.signature == "fake.scale N=32 factor=2 width=1 arch=sm_90a");
+  CHECK(kernel.key.size() == 32);
   CHECK(plan->info().tiles == "width=1");
   CHECK(plan->info().tiles_from == TilesFrom::heuristic);
-  CHECK(plan->info().compiled);
-  CHECK(plan->info().registers == 24);
+  CHECK(kernel.compiled);
+  CHECK(kernel.registers == 24);
+  CHECK(kernel.shared_bytes == 256);
   CHECK(cold.compiler->compiles == 1);
 
   Bench warm(in_folder(folder));
   const auto again = plan_of(warm, {{"N", "32"}});
-  CHECK_FALSE(again->info().compiled);
-  CHECK(again->info().key == plan->info().key);
-  CHECK(again->info().registers == 24);
+  CHECK_FALSE(again->info().compiled());
+  CHECK(again->info().kernels[0].key == kernel.key);
+  CHECK(again->info().kernels[0].registers == 24);
   CHECK(warm.compiler->compiles == 0);
 }
 
@@ -111,6 +115,55 @@ TEST_CASE("run packs, launches, and names the memory to the emulator") {
   CHECK(bench.device->ranges[0].bytes == (2 * 40 + 32) * sizeof(float));
   CHECK(bench.device->ranges[0].role == TensorRole::input);
   CHECK(bench.device->ranges[1].role == TensorRole::output);
+}
+
+TEST_CASE("a call of several kernels launches them in order, discards scratch memory and tells the observer") {
+  Bench bench;
+  const auto plan = plan_of(bench, {{"N", "32"}, {"prepared", "true"}});
+  REQUIRE(plan->info().kernels.size() == 2);
+  CHECK(plan->info().kernels[0].entry == "fake_prepare");
+  CHECK(plan->info().kernels[1].entry == "fake_scale");
+  CHECK(plan->info().compiled());
+  CHECK(bench.compiler->compiles == 2);
+  bench.device->listing = true;
+  std::array<float, 64> x{}, y{};
+  std::array<float, 32> workspace{};
+  const auto run = [&](float* scratch) {
+    std::vector<std::size_t> observed;
+    const LaunchObserver observer = [&](std::size_t kernel) { observed.push_back(kernel); };
+    plan->run(
+        std::array{TensorView::dense(x.data(), DType::f32, {2, 32}), TensorView::dense(y.data(), DType::f32, {2, 32}),
+                   TensorView::dense(scratch, DType::f32, {32})},
+        nullptr, &observer);
+    CHECK(observed == std::vector<std::size_t>{0, 1});
+  };
+  run(workspace.data());
+  CHECK(bench.device->entries == std::vector<std::string>{"fake_prepare", "fake_scale"});
+  CHECK(bench.device->discarded_bytes == sizeof(workspace));
+  REQUIRE(bench.device->ranges.size() == 3);
+  CHECK(bench.device->ranges[2].role == TensorRole::scratch);
+  run(x.data());  // scratch memory inside an input: the call would destroy what it reads, so nothing is discarded
+  CHECK(bench.device->discarded_bytes == sizeof(workspace));
+}
+
+TEST_CASE("tiles that share a kernel compile and load it once") {
+  Bench bench;
+  const FieldMap problem{{"prepared", "true"}};
+  const auto one = make_plan(bench.runtime, op(), problem, FieldMap{{"width", "1"}});
+  const auto two = make_plan(bench.runtime, op(), problem, FieldMap{{"width", "2"}});
+  CHECK(bench.compiler->compiles == 3);
+  CHECK(bench.device->loads == 3);
+  CHECK(one->info().kernels[0].key == two->info().kernels[0].key);
+  CHECK(one->info().kernels[1].key != two->info().kernels[1].key);
+  CHECK_FALSE(two->info().kernels[0].compiled);
+  CHECK(two->info().kernels[1].compiled);
+  CHECK(two->info().compiled());
+}
+
+TEST_CASE("a device without tensor maps says so") {
+  Bench bench;
+  CHECK_THROWS_WITH_AS(bench.runtime.device().encode_tensor_map({}), "encoding a tensor map: this device has none",
+                       Error);
 }
 
 TEST_CASE("ranges of different roles that overlap become in_out") {
@@ -149,7 +202,7 @@ TEST_CASE("problems that differ in B share one loaded kernel; the last plan unlo
   auto bench = std::make_unique<Bench>();
   auto one = plan_of(*bench, {{"B", "1"}});
   auto two = plan_of(*bench, {{"B", "2"}});
-  CHECK(one->info().key == two->info().key);
+  CHECK(one->info().kernels[0].key == two->info().kernels[0].key);
   CHECK(bench->device->loads == 1);
   one.reset();
   CHECK(bench->device->unloads == 0);
@@ -180,7 +233,7 @@ TEST_CASE("a failed compile names the first error, and comes back the same witho
   settings.refuses = false;
   settings.toolchain = "nvrtc 13.1.0";
   Bench newer(in_folder(folder), fakes::emulator_info(), &settings);
-  CHECK(plan_of(newer, {})->info().compiled);
+  CHECK(plan_of(newer, {})->info().compiled());
 }
 
 TEST_CASE("without NVRTC a cached kernel of any toolchain serves, and a missing one says what is missing") {
@@ -190,7 +243,7 @@ TEST_CASE("without NVRTC a cached kernel of any toolchain serves, and a missing 
   fakes::CompilerLog settings;
   settings.missing = true;
   Bench bench(in_folder(folder), fakes::emulator_info(), &settings);
-  CHECK_FALSE(plan_of(bench, {})->info().compiled);
+  CHECK_FALSE(plan_of(bench, {})->info().compiled());
   const Error error = error_of(bench, {{"N", "32"}});
   CHECK(error.code() == ErrorCode::nvrtc_missing);
   CHECK(std::string(error.what()) ==
@@ -200,13 +253,13 @@ TEST_CASE("without NVRTC a cached kernel of any toolchain serves, and a missing 
 TEST_CASE("another toolchain has its own binary") {
   fakes::TemporaryFolder folder;
   Bench filled(in_folder(folder));
-  const std::string key = plan_of(filled, {})->info().key;
+  const std::string key = plan_of(filled, {})->info().kernels[0].key;
   fakes::CompilerLog settings;
   settings.toolchain = "nvrtc 12.9.86";
   Bench bench(in_folder(folder), fakes::emulator_info(), &settings);
   const auto plan = plan_of(bench, {});
-  CHECK(plan->info().compiled);
-  CHECK(plan->info().key != key);
+  CHECK(plan->info().compiled());
+  CHECK(plan->info().kernels[0].key != key);
 }
 
 TEST_CASE("policy cached takes the record's tiles, heuristic the default") {
@@ -236,9 +289,9 @@ TEST_CASE("policy strict fails on a miss, which it notes once in the miss file")
     CHECK(strict.compiler->compiles == 0);
   }
   CHECK(lines_of(folder.path() / "misses.jsonl") ==
-        std::vector<std::string>{R"({"operator":"fake.scale","problem":"B=1 N=32 factor=2",)"
+        std::vector<std::string>{R"({"operator":"fake.scale","problem":"B=1 N=32 factor=2 prepared=false",)"
                                  R"("signature":"fake.scale N=32 factor=2 width=1 arch=sm_90a","arch":"sm_90a"})",
-                                 R"({"operator":"fake.scale","problem":"B=1 N=16 factor=2",)"
+                                 R"({"operator":"fake.scale","problem":"B=1 N=16 factor=2 prepared=false",)"
                                  R"("signature":"fake.scale N=16 factor=2 width=1 arch=sm_90a","arch":"sm_90a"})"});
 
   // Once compiled, strict is content; so is a strict process with another NVRTC.
@@ -247,7 +300,7 @@ TEST_CASE("policy strict fails on a miss, which it notes once in the miss file")
   fakes::CompilerLog settings;
   settings.toolchain = "nvrtc 12.9.86";
   Bench strict(options, fakes::emulator_info(), &settings);
-  CHECK_FALSE(plan_of(strict, {{"N", "32"}})->info().compiled);
+  CHECK_FALSE(plan_of(strict, {{"N", "32"}})->info().compiled());
 }
 
 TEST_CASE("a miss file that cannot be written is said in the error") {
@@ -317,8 +370,8 @@ TEST_CASE("find_or_make_plan gives equal problems one plan, from any number of t
 TEST_CASE("two runtimes stand side by side") {
   Bench left({}, fakes::emulator_info("sm_80"));
   Bench right({}, fakes::emulator_info("sm_90a"));
-  CHECK(plan_of(left, {})->info().signature == "fake.scale N=64 factor=2 width=1 arch=sm_80");
-  CHECK(plan_of(right, {})->info().signature == "fake.scale N=64 factor=2 width=1 arch=sm_90a");
+  CHECK(plan_of(left, {})->info().kernels[0].signature == "fake.scale N=64 factor=2 width=1 arch=sm_80");
+  CHECK(plan_of(right, {})->info().kernels[0].signature == "fake.scale N=64 factor=2 width=1 arch=sm_90a");
   CHECK(left.device->loads == 1);
   CHECK(right.device->loads == 1);
 }

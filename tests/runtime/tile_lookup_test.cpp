@@ -60,7 +60,7 @@ TEST_CASE("a record of this device and bucket is exact, and its instance is made
   const Shelf shelf({record(h200, 8, 2)});
   const TileChoice choice = shelf.choose(h200, 5);  // bucket 8
   CHECK(text(choice) == "exact width=2");
-  CHECK(choice.instance->spec().signature == "fake.scale N=64 factor=2 width=2 arch=sm_90a");
+  CHECK(choice.instance->kernels()[0].signature == "fake.scale N=64 factor=2 width=2 arch=sm_90a");
 }
 
 TEST_CASE("between measured batches the nearest by ratio serves, outside the range none") {

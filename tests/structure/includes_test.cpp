@@ -30,8 +30,7 @@ constexpr Arrow kArrows[] = {
     {"cache/", "cache/ runtime/support/"},
     // The two devices know the interface that they implement and nothing of each other.
     {"runtime/cuda/", "runtime/cuda/ runtime/device.h runtime/counters.h runtime/support/ codegen/"},
-    {"runtime/emulator/",
-     "runtime/emulator/ runtime/device.h runtime/tensor_map.h runtime/counters.h runtime/support/ codegen/"},
+    {"runtime/emulator/", "runtime/emulator/ runtime/device.h runtime/counters.h runtime/support/ codegen/"},
     {"runtime/", "runtime/ codegen/ cache/"},
     {"tests/reference/", "tests/reference/ codegen/ runtime/support/"},
     {"autotune/", "autotune/ runtime/ codegen/ cache/ tests/reference/"},

@@ -54,7 +54,7 @@ TEST_CASE("list, stats, prune and check agree about a cache") {
   // Tuning records survive, and the winner is compiled again from them.
   const auto again = tool(with(with({"explain"}, kSmall), {"--json"})).json();
   CHECK(again["problems"][0]["tiles_from"] == "exact");
-  CHECK(again["problems"][0]["compiled"] == true);
+  CHECK(again["problems"][0]["kernels"][0]["compiled"] == true);
 }
 
 TEST_CASE("binaries of this machine's toolchain stay when others are pruned") {

@@ -68,8 +68,9 @@ TEST_CASE("tuning prints a table and a sentence, and a second run finds everythi
   REQUIRE(explained.is_object());
   const auto& problem = explained["problems"][0];
   CHECK(problem["tiles_from"] == "exact");
-  CHECK(problem["compiled"] == false);
-  CHECK(problem["key"] == outcome["best"]["key"]);
+  REQUIRE(problem["kernels"].size() == 1);
+  CHECK(problem["kernels"][0]["compiled"] == false);
+  CHECK(problem["kernels"][0]["key"] == outcome["best"]["key"]);
   CHECK(problem["records"].size() == outcome["candidates"].size());
   const auto heuristic = tool(with(with({"explain"}, kProblem), {"--json", "--policy", "heuristic"})).json();
   CHECK(heuristic["problems"][0]["tiles_from"] == "heuristic");
@@ -94,7 +95,7 @@ TEST_CASE("both operators verify several tokens of a model, and the options of o
   INFO(tree.out << tree.error);
   CHECK(contains(tree.out, "4 of 4 checks of 2 problems passed"));
   const auto report = tool({"explain", "--op", "gdn.recurrent", "--problem", "H=1 HV=2 ragged=true", "--json"}).json();
-  CHECK(report["problems"][0]["binary"]["spill_store_bytes"] == 0);
+  CHECK(report["problems"][0]["kernels"][0]["binary"]["spill_store_bytes"] == 0);
 }
 
 TEST_CASE(
@@ -106,7 +107,7 @@ TEST_CASE(
   INFO(table.out << table.error);
   REQUIRE(table.exit_code == 0);
   CHECK(contains(table.out, "occupancy"));
-  CHECK(contains(table.out, "Busiest lines of gdn.step on sm_90a (3 of"));
+  CHECK(contains(table.out, "Busiest lines of gdnjit_gdn_step on sm_90a (3 of"));
   const auto report = tool(with(words, {"--json"})).json();
   REQUIRE(report["kernels"].size() == 2);
   for (const auto& kernel : report["kernels"]) {
@@ -199,19 +200,21 @@ TEST_CASE("explain shows signature, key, tiles, ptxas figures and counters") {
   const auto report = tool(with(with({"explain"}, kProblem), {"--json"})).json();
   REQUIRE(report.is_object());
   const auto& problem = report["problems"][0];
-  CHECK(problem["key"].get<std::string>().size() == 32);
   CHECK(problem["tiles_from"] == "heuristic");
-  CHECK(problem["binary"]["registers"].get<int>() > 0);
-  CHECK(problem["binary"]["spill_store_bytes"] == 0);
-  CHECK(contains(problem["source"].get<std::string>(), "#include"));
-  const auto& counters = problem["counters"];
+  REQUIRE(problem["kernels"].size() == 1);
+  const auto& kernel = problem["kernels"][0];
+  CHECK(kernel["key"].get<std::string>().size() == 32);
+  CHECK(kernel["binary"]["registers"].get<int>() > 0);
+  CHECK(kernel["binary"]["spill_store_bytes"] == 0);
+  CHECK(contains(kernel["source"].get<std::string>(), "#include"));
+  const auto& counters = kernel["counters"];
   const auto& least = problem["least"];
   CHECK(counters["sectors_read"].get<double>() * 32 >= least["bytes_read"].get<double>());
   CHECK(counters["sectors_written"].get<double>() * 32 >= least["bytes_written"].get<double>());
   CHECK(counters["sectors_written"].get<double>() * 32 <= 1.05 * least["bytes_written"].get<double>());
   CHECK(problem["counters_note"] == "counted on the emulator of sm_90a");
   const auto uncounted = tool(with(with({"explain"}, kProblem), {"--json", "--counters-mb", "0"})).json();
-  CHECK_FALSE(uncounted["problems"][0].contains("counters"));
+  CHECK_FALSE(uncounted["problems"][0]["kernels"][0].contains("counters"));
 }
 
 TEST_CASE("compile fills the cache for architectures that are not here, once") {

@@ -1,8 +1,8 @@
 // Bulk and tensor copies, cp.async, mbarriers, clusters: where bytes land.
 #include <cstring>
 
+#include "codegen/tensor_map.h"
 #include "runtime/support/check.h"
-#include "runtime/tensor_map.h"
 #include "tests/vectors/lane_cases.h"
 #include "tests/vectors/operand_bytes.h"
 

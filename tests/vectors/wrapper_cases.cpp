@@ -1,7 +1,7 @@
 // The wrappers of templates/device as kernels use them: pipelines of copies in front of products. Values are small
 // integers, so sums are exact in any order.
+#include "codegen/tensor_map.h"
 #include "runtime/support/check.h"
-#include "runtime/tensor_map.h"
 #include "tests/vectors/lane_cases.h"
 #include "tests/vectors/operand_bytes.h"
 

@@ -63,7 +63,7 @@ int run_cold_process(const std::filesystem::path& cache_directory, const std::st
   Runtime runtime = open_runtime(cache_directory, device);
   const gdn::StepPlan plan = gdn::plan(runtime, qwen3_next_step(64));
   const std::chrono::duration<double> seconds = Clock::now() - begin;
-  require(!plan.info().compiled, "the cold process compiled: the cache in {} was not warm", cache_directory.string());
+  require(!plan.info().compiled(), "the cold process compiled: the cache in {} was not warm", cache_directory.string());
   fmt::print("{:.9f}\n", seconds.count());
   return 0;
 }

@@ -20,7 +20,7 @@ void compile_step(benchmark::State& state, const std::string& arch) {
   Compiler& compiler = runtime.impl().compiler();
   std::size_t cubin_bytes = 0;
   for (auto _ : state) {
-    const CompileResult result = compiler.compile(instance->spec());
+    const CompileResult result = compiler.compile(instance->kernels()[0]);
     const auto* kernel = std::get_if<CompiledKernel>(&result);
     if (kernel == nullptr) {
       state.SkipWithError("NVRTC refused the kernel");

@@ -23,8 +23,7 @@ struct Job {
   Runtime::Impl* runtime = nullptr;
   const SelectedProblem* selected = nullptr;
   FieldMap tiles;
-  cache::KernelCache::BinaryPtr binary;
-  bool compiled = false;
+  std::vector<Built> kernels;  // empty while the job is not done, or if it failed
   std::optional<Error> error;
 };
 
@@ -49,7 +48,7 @@ class CompileCommand : public Command {
     for (const auto& runtime : runtimes) {
       for (const SelectedProblem& selected : selection.problems) {
         for (FieldMap& tiles : tiles_.tiles_of(selected, *runtime)) {
-          jobs.push_back({runtime.get(), &selected, std::move(tiles), nullptr, false, std::nullopt});
+          jobs.push_back({runtime.get(), &selected, std::move(tiles), {}, std::nullopt});
         }
       }
     }
@@ -76,9 +75,7 @@ class CompileCommand : public Command {
   static void build(Job& job) {
     try {
       const auto instance = job.selected->op->instantiate(job.selected->problem, job.tiles, Target{arch_of(job)});
-      const Built built = build_kernel(*job.runtime, *job.selected->op, job.selected->problem, instance->spec());
-      job.binary = built.binary;
-      job.compiled = built.compiled;
+      job.kernels = build_kernels(*job.runtime, *job.selected->op, job.selected->problem, instance->kernels());
     } catch (const Error& error) {
       if (error.code() == ErrorCode::nvrtc_missing) throw;
       job.error = error;
@@ -90,6 +87,7 @@ class CompileCommand : public Command {
                  {"model", Table::Align::left, true},
                  {"problem", Table::Align::left, true},
                  {"tiles", Table::Align::left, true},
+                 {"kernel"},
                  {"regs", Table::Align::right},
                  {"spills", Table::Align::right},
                  {"size", Table::Align::right},
@@ -99,16 +97,25 @@ class CompileCommand : public Command {
       const std::string problem = short_problem(job.selected->problem, shown);
       const std::string tiles = fields_text(job.tiles);
       const std::string origin = origin_text(*job.selected);
-      if (job.binary) {
-        const cache::BinaryRecord& binary = *job.binary;
-        table.add_row({arch_of(job), origin, problem, tiles, fmt::format("{}", binary.registers),
+      for (const Built& kernel : job.kernels) {
+        const cache::BinaryRecord& binary = *kernel.binary;
+        table.add_row({arch_of(job), origin, problem, tiles, binary.entry, fmt::format("{}", binary.registers),
                        fmt::format("{} B", binary.spill_store_bytes + binary.spill_load_bytes),
                        bytes_text(static_cast<std::int64_t>(binary.cubin.size())),
                        fmt::format("{:.0f} ms", binary.compile_ms),
-                       job.compiled ? Table::Cell{"compiled", Style::good} : Table::Cell{"cached"}});
-      } else if (job.error) {
-        table.add_row(
-            {arch_of(job), origin, problem, tiles, "", "", "", "", {error_code_name(job.error->code()), Style::bad}});
+                       kernel.compiled ? Table::Cell{"compiled", Style::good} : Table::Cell{"cached"}});
+      }
+      if (job.error) {
+        table.add_row({arch_of(job),
+                       origin,
+                       problem,
+                       tiles,
+                       "",
+                       "",
+                       "",
+                       "",
+                       "",
+                       {error_code_name(job.error->code()), Style::bad}});
       }
     }
     return table;
@@ -117,26 +124,30 @@ class CompileCommand : public Command {
   static Result conclude(const Console& console, const Runtime::Impl& runtime, const std::vector<Job>& jobs,
                          double elapsed_s) {
     Result result;
-    std::size_t compiled = 0, cached = 0, failed = 0;
+    std::size_t compiled = 0, cached = 0, failed = 0, left_out = 0;
     result.report["cache"] = runtime.cache().file().string();
     result.report["kernels"] = Json::array();
     for (const Job& job : jobs) {
-      if (!job.binary && !job.error) continue;
-      Json kernel = {{"operator", job.selected->op->name()},
-                     {"origins", job.selected->origins},
-                     {"problem", json_of(job.selected->problem)},
-                     {"tiles", json_of(job.tiles)},
-                     {"arch", arch_of(job)}};
-      if (job.binary) {
-        kernel["binary"] = json_of(*job.binary);
-        kernel["compiled"] = job.compiled;
-        ++(job.compiled ? compiled : cached);
-      } else {
+      const Json call = {{"operator", job.selected->op->name()},
+                         {"origins", job.selected->origins},
+                         {"problem", json_of(job.selected->problem)},
+                         {"tiles", json_of(job.tiles)},
+                         {"arch", arch_of(job)}};
+      for (const Built& built : job.kernels) {
+        Json kernel = call;
+        kernel["binary"] = json_of(*built.binary);
+        kernel["compiled"] = built.compiled;
+        ++(built.compiled ? compiled : cached);
+        result.report["kernels"].push_back(std::move(kernel));
+      }
+      if (job.error) {
+        Json kernel = call;
         kernel["error"] = {{"code", static_cast<int>(job.error->code())}, {"message", job.error->what()}};
         if (++failed <= 3) console.error(job.error->what());
         if (result.exit_code == 0) result.exit_code = static_cast<int>(job.error->code());
+        result.report["kernels"].push_back(std::move(kernel));
       }
-      result.report["kernels"].push_back(std::move(kernel));
+      if (job.kernels.empty() && !job.error) ++left_out;
     }
     result.report["compiled"] = compiled;
     result.report["cached"] = cached;
@@ -145,8 +156,8 @@ class CompileCommand : public Command {
     console.print(fmt::format("\n{} compiled, {} already there, {} failed, in {}; cache: {}\n",
                               plural(compiled, "kernel"), cached, failed, duration_text(elapsed_s),
                               runtime.cache().file().string()));
-    if (result.exit_code == 0 && compiled + cached < jobs.size()) {
-      console.note(fmt::format("stopped: {} left out", plural(jobs.size() - compiled - cached, "kernel")));
+    if (result.exit_code == 0 && left_out > 0) {
+      console.note(fmt::format("stopped: {} left out", plural(left_out, "problem")));
       result.exit_code = kInterruptedExitCode;
     }
     return result;

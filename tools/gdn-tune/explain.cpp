@@ -5,7 +5,6 @@
 
 #include <algorithm>
 
-#include "autotune/evaluator.h"
 #include "autotune/tune_hook.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -70,7 +69,7 @@ class ExplainCommand : public Command {
           explain(runtime, selected, source_ || ptx_ ? -1 : static_cast<std::int64_t>(counters_mb_) << 20);
       result.report["problems"].push_back(json_of_explanation(explanation));
       print(console, runtime, explanation);
-      if (explanation.binary->status == cache::BinaryStatus::compile_failed) {
+      if (explanation.refused()) {
         result.exit_code = static_cast<int>(ErrorCode::compile_failed);
       } else if (explanation.failure) {
         result.exit_code = static_cast<int>(explanation.failure->code());
@@ -81,14 +80,20 @@ class ExplainCommand : public Command {
 
  private:
   void print(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) const {
-    if (source_) console.print(explanation.instance->spec().source + "\n");
-    if (ptx_) console.print(explanation.binary->ptx + "\n");
+    for (const ExplainedKernel& kernel : explanation.kernels) {
+      if (source_) console.print(kernel.spec->source + "\n");
+      if (ptx_) console.print(kernel.binary->ptx + "\n");
+    }
     if (source_ || ptx_) return;
-    print_kernel(console, runtime, explanation);
+    print_choice(console, runtime, explanation);
+    for (const ExplainedKernel& kernel : explanation.kernels) print_kernel(console, runtime, kernel);
     print_records(console, explanation);
     print_counters(console, explanation);
-    const bool refused = explanation.binary->status == cache::BinaryStatus::compile_failed;
-    if (log_ || refused) console.print("\nCompiler log\n" + explanation.binary->log + "\n");
+    for (const ExplainedKernel& kernel : explanation.kernels) {
+      const bool refused = kernel.binary->status == cache::BinaryStatus::compile_failed;
+      if (log_ || refused)
+        console.print(fmt::format("\nCompiler log of {}\n{}\n", kernel.binary->entry, kernel.binary->log));
+    }
     console.print("\n");
   }
 
@@ -96,10 +101,8 @@ class ExplainCommand : public Command {
     console.print(fmt::format("  {} {}\n", console.styled(fmt::format("{:<10}", label), Style::faint), text));
   }
 
-  static void print_kernel(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) {
+  static void print_choice(const Console& console, const Runtime::Impl& runtime, const Explanation& explanation) {
     const SelectedProblem& selected = *explanation.selected;
-    const cache::BinaryRecord& binary = *explanation.binary;
-    const LaunchGeometry geometry = explanation.instance->geometry(autotune::batch_of(selected.problem));
     const std::string origin = origin_text(selected);
     console.print(
         console.styled(fmt::format("{} on {}", selected.op->name(), runtime.device().info().name), Style::strong) +
@@ -108,6 +111,11 @@ class ExplainCommand : public Command {
     line(console, "bucket", fields_text(explanation.bucket));
     line(console, "tiles", fields_text(explanation.tiles));
     line(console, "why", fmt::format("{} ({})", explanation.why, tiles_from_text(explanation.tiles_from)));
+  }
+
+  static void print_kernel(const Console& console, const Runtime::Impl& runtime, const ExplainedKernel& kernel) {
+    const cache::BinaryRecord& binary = *kernel.binary;
+    const LaunchGeometry& geometry = kernel.geometry;
     line(console, "signature", binary.signature);
     line(console, "key", binary.key.hex());
     line(console, "binary",
@@ -116,7 +124,7 @@ class ExplainCommand : public Command {
              : fmt::format("{} of cubin, {} of PTX, made by {} for {} in {:.0f} ms, {}",
                            bytes_text(static_cast<std::int64_t>(binary.cubin.size())),
                            bytes_text(static_cast<std::int64_t>(binary.ptx.size())), binary.toolchain, binary.arch,
-                           binary.compile_ms, explanation.compiled ? "now" : "found in the cache"));
+                           binary.compile_ms, kernel.compiled ? "now" : "found in the cache"));
     line(console, "ptxas",
          fmt::format("{} registers, {} B spilled, {} B stack, {} B static shared memory", binary.registers,
                      binary.spill_store_bytes + binary.spill_load_bytes, binary.stack_bytes,
@@ -128,7 +136,7 @@ class ExplainCommand : public Command {
          fmt::format("{} lines, entry {}, in {} under the key; --source prints it",
                      std::count(binary.source.begin(), binary.source.end(), '\n'), binary.entry,
                      runtime.cache().file().string()));
-    line(console, "templates", fmt::format("{}", fmt::join(explanation.templates, " ")));
+    line(console, "templates", fmt::format("{}", fmt::join(kernel.templates, " ")));
   }
 
   static void print_records(const Console& console, const Explanation& explanation) {
@@ -162,61 +170,78 @@ class ExplainCommand : public Command {
   }
 
   static void print_counters(const Console& console, const Explanation& explanation) {
-    console.print(fmt::format("\nA launch ({})\n", explanation.counters_note));
+    console.print(fmt::format("\nA call ({})\n", explanation.counters_note));
     line(console, "least",
          fmt::format("{} read, {} written, {} operations", bytes_text(explanation.floor.bytes_read),
                      bytes_text(explanation.floor.bytes_written),
                      count_text(static_cast<std::uint64_t>(explanation.floor.flops))));
-    if (!explanation.counters) return;
-    const LaunchCounters& counters = *explanation.counters;
-    line(console, "read", traffic_text(counters.sectors_read, explanation.floor.bytes_read));
-    line(console, "written", traffic_text(counters.sectors_written, explanation.floor.bytes_written));
-    for (const BufferTraffic& buffer : explanation.traffic) {
+    std::uint64_t sectors_read = 0, sectors_written = 0;
+    for (const ExplainedKernel& kernel : explanation.kernels) {
+      sectors_read += kernel.counters ? kernel.counters->sectors_read : 0;
+      sectors_written += kernel.counters ? kernel.counters->sectors_written : 0;
+    }
+    if (sectors_read + sectors_written == 0) return;
+    line(console, "read", traffic_text(sectors_read, explanation.floor.bytes_read));
+    line(console, "written", traffic_text(sectors_written, explanation.floor.bytes_written));
+    for (const ExplainedKernel& kernel : explanation.kernels) {
+      if (explanation.kernels.size() > 1) console.print(fmt::format("  {}\n", kernel.binary->entry));
+      print_counters(console, kernel);
+    }
+  }
+
+  static void print_counters(const Console& console, const ExplainedKernel& kernel) {
+    if (!kernel.counters) return;
+    for (const BufferTraffic& buffer : kernel.traffic) {
       if (buffer.sectors_read + buffer.sectors_written == 0) continue;  // variables of the module
       line(console, "  " + buffer.name,
            fmt::format("{} read, {} written", sector_bytes_text(buffer.sectors_read),
                        sector_bytes_text(buffer.sectors_written)));
     }
-    for (const auto& [name, value] : counter_list(counters)) {
+    for (const auto& [name, value] : counter_list(*kernel.counters)) {
       if (value > 0) console.print(fmt::format("  {:<26} {:>16}\n", name, count_text(value)));
     }
   }
 
-  static Json json_of_explanation(const Explanation& explanation) {
-    const SelectedProblem& selected = *explanation.selected;
-    const LaunchGeometry geometry = explanation.instance->geometry(autotune::batch_of(selected.problem));
-    Json records = Json::array();
-    for (const cache::TuningRecord& record : explanation.records) records.push_back(json_of(record));
+  static Json json_of_kernel(const ExplainedKernel& kernel) {
+    const LaunchGeometry& geometry = kernel.geometry;
     Json json = {
-        {"operator", selected.op->name()},
-        {"origins", selected.origins},
-        {"problem", json_of(selected.problem)},
-        {"bucket", json_of(explanation.bucket)},
-        {"signature", explanation.instance->spec().signature},
-        {"key", explanation.binary->key.hex()},
-        {"tiles", json_of(explanation.tiles)},
-        {"tiles_from", tiles_from_text(explanation.tiles_from)},
-        {"why", explanation.why},
-        {"compiled", explanation.compiled},
-        {"binary", json_of(*explanation.binary)},
-        {"log", explanation.binary->log},
-        {"source", explanation.instance->spec().source},
-        {"templates", explanation.templates},
-        {"launch", {{"grid", geometry.grid}, {"block", geometry.block}, {"shared_bytes", geometry.shared_bytes}}},
-        {"least",
-         {{"bytes_read", explanation.floor.bytes_read},
-          {"bytes_written", explanation.floor.bytes_written},
-          {"flops", explanation.floor.flops}}},
-        {"records", records},
-        {"counters_note", explanation.counters_note}};
-    if (explanation.counters) {
-      json["counters"] = json_of(*explanation.counters);
-      for (const BufferTraffic& buffer : explanation.traffic) {
+        {"signature", kernel.spec->signature},
+        {"key", kernel.binary->key.hex()},
+        {"compiled", kernel.compiled},
+        {"binary", json_of(*kernel.binary)},
+        {"log", kernel.binary->log},
+        {"source", kernel.spec->source},
+        {"templates", kernel.templates},
+        {"launch", {{"grid", geometry.grid}, {"block", geometry.block}, {"shared_bytes", geometry.shared_bytes}}}};
+    if (kernel.counters) {
+      json["counters"] = json_of(*kernel.counters);
+      for (const BufferTraffic& buffer : kernel.traffic) {
         json["traffic"][buffer.name] = {{"sectors_read", buffer.sectors_read},
                                         {"sectors_written", buffer.sectors_written}};
       }
     }
     return json;
+  }
+
+  static Json json_of_explanation(const Explanation& explanation) {
+    const SelectedProblem& selected = *explanation.selected;
+    Json records = Json::array(), kernels = Json::array();
+    for (const cache::TuningRecord& record : explanation.records) records.push_back(json_of(record));
+    for (const ExplainedKernel& kernel : explanation.kernels) kernels.push_back(json_of_kernel(kernel));
+    return {{"operator", selected.op->name()},
+            {"origins", selected.origins},
+            {"problem", json_of(selected.problem)},
+            {"bucket", json_of(explanation.bucket)},
+            {"tiles", json_of(explanation.tiles)},
+            {"tiles_from", tiles_from_text(explanation.tiles_from)},
+            {"why", explanation.why},
+            {"kernels", kernels},
+            {"least",
+             {{"bytes_read", explanation.floor.bytes_read},
+              {"bytes_written", explanation.floor.bytes_written},
+              {"flops", explanation.floor.flops}}},
+            {"records", records},
+            {"counters_note", explanation.counters_note}};
   }
 
   SelectionArguments selection_;

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "autotune/checker.h"
 #include "runtime/device_choice.h"
 #include "runtime/plan.h"
@@ -26,7 +28,7 @@ std::string why(const Runtime::Impl& runtime, const Explanation& explanation) {
                                                    plural(explanation.records.size(), "tuning record"));
 }
 
-// Runs the kernel once on the emulator: the device itself, or one of the device's architecture beside it.
+// Runs the call once on the emulator: the device itself, or one of the device's architecture beside it.
 void count(Runtime::Impl& runtime, std::int64_t most_bytes, Explanation& explanation) {
   const Operator& op = *explanation.selected->op;
   const std::int64_t bytes = explanation.floor.bytes_read + explanation.floor.bytes_written;
@@ -46,10 +48,28 @@ void count(Runtime::Impl& runtime, std::int64_t most_bytes, Explanation& explana
   const auto plan = make_plan(*emulating, op, explanation.selected->problem, explanation.tiles);
   const auto workload =
       reference::make_workload(op.name(), explanation.selected->problem, reference::Inputs::typical, 1);
-  autotune::check(*plan, *workload);
-  if (const LaunchCounters* counters = plan->device().last_counters()) explanation.counters = *counters;
-  explanation.traffic = plan->device().last_traffic();
+  for (autotune::KernelCounts& counts : autotune::check(*plan, *workload).counts) {
+    explanation.kernels[counts.kernel].counters = counts.counters;
+    explanation.kernels[counts.kernel].traffic = std::move(counts.traffic);
+  }
   explanation.counters_note = "counted on the " + plan->device().info().name;
+}
+
+std::vector<ExplainedKernel> explain_kernels(Runtime::Impl& runtime, const SelectedProblem& selected,
+                                             const Instance& instance) {
+  const std::vector<LaunchGeometry> geometries = instance.geometries();
+  std::vector<ExplainedKernel> kernels;
+  for (const KernelSpec& spec : instance.kernels()) {
+    ExplainedKernel kernel;
+    kernel.spec = &spec;
+    kernel.geometry = geometries[kernels.size()];
+    for (const TemplateFile* file : runtime.templates().closure(spec.source)) kernel.templates.push_back(file->name);
+    const FoundBinary found = find_or_build(runtime, selected, spec);
+    kernel.binary = found.binary;
+    kernel.compiled = found.compiled;
+    kernels.push_back(std::move(kernel));
+  }
+  return kernels;
 }
 
 }  // namespace
@@ -70,13 +90,8 @@ Explanation explain(Runtime::Impl& runtime, const SelectedProblem& selected, std
   explanation.why = why(runtime, explanation);
   explanation.instance = choice.instance;
   explanation.floor = op.footprint(selected.problem);
-  for (const TemplateFile* file : runtime.templates().closure(choice.instance->spec().source)) {
-    explanation.templates.push_back(file->name);
-  }
-  const FoundBinary found = find_or_build(runtime, selected, explanation.instance->spec());
-  explanation.binary = found.binary;
-  explanation.compiled = found.compiled;
-  if (explanation.binary->status == cache::BinaryStatus::ready) {
+  explanation.kernels = explain_kernels(runtime, selected, *choice.instance);
+  if (!explanation.refused()) {
     try {
       count(runtime, most_counted_bytes, explanation);
     } catch (const Error& error) {

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -24,6 +25,12 @@ std::string percent(double share) { return fmt::format("{:.0f} %", 100 * share);
 
 std::string place_text(const LineProfile& line) {
   return line.file.empty() ? fmt::format("PTX line {}", line.line) : fmt::format("{}:{}", line.file, line.line);
+}
+
+// "gdnjit_gdn_step qwen3-next-80b".
+std::string kernel_text(const Inspection& inspection) {
+  const std::string origin = origin_text(*inspection.selected);
+  return origin.empty() ? inspection.binary->entry : fmt::format("{} {}", inspection.binary->entry, origin);
 }
 
 class InspectCommand : public Command {
@@ -54,7 +61,9 @@ class InspectCommand : public Command {
             result.exit_code = kInterruptedExitCode;
             break;
           }
-          inspections.push_back(inspect(*runtime, selected, tiles, static_cast<std::int64_t>(counters_mb_) << 20));
+          for (Inspection& kernel : inspect(*runtime, selected, tiles, static_cast<std::int64_t>(counters_mb_) << 20)) {
+            inspections.push_back(std::move(kernel));
+          }
         }
       }
     }
@@ -86,8 +95,7 @@ class InspectCommand : public Command {
                  {"cubin", Table::Align::right}});
     for (const Inspection& inspection : inspections) {
       const cache::BinaryRecord& binary = *inspection.binary;
-      const std::string kernel =
-          fmt::format("{} {}", inspection.selected->op->name(), origin_text(*inspection.selected));
+      const std::string kernel = kernel_text(inspection);
       if (binary.status != cache::BinaryStatus::ready) {
         table.add_row({inspection.arch,
                        kernel,
@@ -135,13 +143,12 @@ class InspectCommand : public Command {
                  {"barriers", Table::Align::right}});
     for (const Inspection& inspection : inspections) {
       if (!inspection.counters) {
-        console.note(
-            fmt::format("{} on {}: {}", inspection.selected->op->name(), inspection.arch, inspection.counters_note));
+        console.note(fmt::format("{} on {}: {}", inspection.binary->entry, inspection.arch, inspection.counters_note));
         continue;
       }
       const LaunchCounters& c = *inspection.counters;
       table.add_row(
-          {inspection.arch, fmt::format("{} {}", inspection.selected->op->name(), origin_text(*inspection.selected)),
+          {inspection.arch, kernel_text(inspection),
            ratio_of(static_cast<double>(c.sectors_read) * kSectorBytes,
                     static_cast<double>(inspection.floor.bytes_read)),
            ratio_of(static_cast<double>(c.sectors_written) * kSectorBytes,
@@ -152,7 +159,8 @@ class InspectCommand : public Command {
            count_text(c.tensor_core_macs), count_text(c.divergent_branches), count_text(c.block_barriers)});
     }
     if (table.empty()) return;
-    console.print("\nOne launch on the emulator: sectors over the least bytes, shared wavefronts over the ideal\n");
+    console.print(
+        "\nOne launch on the emulator: sectors over the least bytes of the call, shared wavefronts over the ideal\n");
     console.print(table);
   }
 
@@ -179,8 +187,8 @@ class InspectCommand : public Command {
            bytes(line.sectors_written), uses_shared ? count_text(line.shared_wavefronts) : "",
            ratio_of(static_cast<double>(line.shared_wavefronts), static_cast<double>(line.shared_wavefronts_ideal))});
     }
-    console.print(fmt::format("\nBusiest lines of {} on {} ({} of {})\n", inspection.selected->op->name(),
-                              inspection.arch, shown, plural(inspection.profile.size(), "line")));
+    console.print(fmt::format("\nBusiest lines of {} on {} ({} of {})\n", inspection.binary->entry, inspection.arch,
+                              shown, plural(inspection.profile.size(), "line")));
     console.print(table);
   }
 
@@ -191,6 +199,7 @@ class InspectCommand : public Command {
         {"problem", json_of(inspection.selected->problem)},
         {"arch", inspection.arch},
         {"tiles", json_of(inspection.tiles)},
+        {"kernel", inspection.kernel},
         {"binary", json_of(*inspection.binary)},
         {"shared_bytes", inspection.shared_bytes()},
         {"occupancy",

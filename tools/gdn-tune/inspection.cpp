@@ -1,7 +1,9 @@
 #include "tools/gdn-tune/inspection.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "autotune/checker.h"
-#include "autotune/evaluator.h"
 #include "runtime/emulator/emulator_device.h"
 #include "runtime/plan.h"
 #include "runtime/support/check.h"
@@ -27,56 +29,81 @@ class LineInfoCompiler : public Compiler {
 };
 
 // In a runtime of its own, whose cache is memory: binaries with lines are for nobody else.
-void count(Runtime::Impl& runtime, Inspection& inspection) {
+void count(Runtime::Impl& runtime, std::vector<Inspection>& inspections) {
+  const Inspection& first = inspections.front();
   Options options = runtime.options();
   options.cache_directory.clear();
   options.read_only_caches.clear();
   options.policy = Policy::heuristic;
-  Runtime::Impl profiled(options, make_emulator(inspection.arch),
-                         std::make_unique<LineInfoCompiler>(runtime.compiler()));
-  const Operator& op = *inspection.selected->op;
-  const FieldMap& problem = inspection.selected->problem;
-  const auto plan = make_plan(profiled, op, problem, inspection.tiles);
+  Runtime::Impl profiled(options, make_emulator(first.arch), std::make_unique<LineInfoCompiler>(runtime.compiler()));
+  const Operator& op = *first.selected->op;
+  const FieldMap& problem = first.selected->problem;
+  const auto plan = make_plan(profiled, op, problem, first.tiles);
   const auto workload = reference::make_workload(op.name(), problem, reference::Inputs::typical, 1);
   profiled.device().set_profiling(true);
-  autotune::check(*plan, *workload);
-  if (const LaunchCounters* counters = profiled.device().last_counters()) inspection.counters = *counters;
-  inspection.profile = profiled.device().last_profile();
-  inspection.counters_note = "counted on the " + profiled.device().info().name;
+  autotune::CheckResult result = autotune::check(*plan, *workload);
+  for (Inspection& inspection : inspections) inspection.counters_note = "not counted: nothing to launch";
+  for (autotune::KernelCounts& counts : result.counts) {
+    Inspection& inspection = inspections[counts.kernel];
+    inspection.counters = counts.counters;
+    inspection.profile = std::move(counts.profile);
+    inspection.counters_note = "counted on the " + profiled.device().info().name;
+  }
+}
+
+Inspection inspect_kernel(Runtime::Impl& runtime, const SelectedProblem& selected, const KernelSpec& spec,
+                          const LaunchGeometry& geometry) {
+  Inspection inspection;
+  inspection.selected = &selected;
+  inspection.arch = runtime.device().info().traits.arch;
+  inspection.geometry = geometry;
+  inspection.binary = find_or_build(runtime, selected, spec).binary;
+  if (inspection.binary->status == cache::BinaryStatus::ready) {
+    const std::uint32_t(&block)[3] = geometry.block;
+    inspection.occupancy = occupancy(runtime.device().info().traits, inspection.binary->registers,
+                                     static_cast<int>(block[0] * block[1] * block[2]), inspection.shared_bytes());
+  }
+  return inspection;
+}
+
+bool all_ready(const std::vector<Inspection>& inspections) {
+  return std::all_of(inspections.begin(), inspections.end(), [](const Inspection& inspection) {
+    return inspection.binary->status == cache::BinaryStatus::ready;
+  });
 }
 
 }  // namespace
 
-Inspection inspect(Runtime::Impl& runtime, const SelectedProblem& selected, const FieldMap& tiles,
-                   std::int64_t most_counted_bytes) {
+std::vector<Inspection> inspect(Runtime::Impl& runtime, const SelectedProblem& selected, const FieldMap& tiles,
+                                std::int64_t most_counted_bytes) {
   const Operator& op = *selected.op;
-  Inspection inspection;
-  inspection.selected = &selected;
-  inspection.arch = runtime.device().info().traits.arch;
-  inspection.tiles = tiles;
-  const auto instance = op.instantiate(selected.problem, tiles, Target{inspection.arch});
-  inspection.geometry = instance->geometry(autotune::batch_of(selected.problem));
-  inspection.floor = op.footprint(selected.problem);
-  inspection.binary = find_or_build(runtime, selected, instance->spec()).binary;
-  if (inspection.binary->status != cache::BinaryStatus::ready) {
-    inspection.counters_note = "not counted: the compile failed";
-    return inspection;
+  const auto instance = op.instantiate(selected.problem, tiles, Target{runtime.device().info().traits.arch});
+  const std::vector<LaunchGeometry> geometries = instance->geometries();
+  const Footprint floor = op.footprint(selected.problem);
+  std::vector<Inspection> inspections;
+  for (std::size_t kernel = 0; kernel < geometries.size(); ++kernel) {
+    inspections.push_back(inspect_kernel(runtime, selected, instance->kernels()[kernel], geometries[kernel]));
+    inspections.back().tiles = tiles;
+    inspections.back().kernel = kernel;
+    inspections.back().floor = floor;
   }
-  const std::uint32_t(&block)[3] = inspection.geometry.block;
-  inspection.occupancy = occupancy(runtime.device().info().traits, inspection.binary->registers,
-                                   static_cast<int>(block[0] * block[1] * block[2]), inspection.shared_bytes());
-  const std::int64_t bytes = inspection.floor.bytes_read + inspection.floor.bytes_written;
-  if (bytes > most_counted_bytes) {
-    inspection.counters_note = fmt::format("not counted: {} would move; --counters-mb raises the limit of {}",
-                                           bytes_text(bytes), bytes_text(most_counted_bytes));
-    return inspection;
+  const std::int64_t bytes = floor.bytes_read + floor.bytes_written;
+  std::string note;
+  if (!all_ready(inspections)) {
+    note = "not counted: the compile failed";
+  } else if (bytes > most_counted_bytes) {
+    note = fmt::format("not counted: {} would move; --counters-mb raises the limit of {}", bytes_text(bytes),
+                       bytes_text(most_counted_bytes));
+  } else {
+    try {
+      count(runtime, inspections);
+      return inspections;
+    } catch (const Error& error) {
+      note = fmt::format("not counted: {}", error.what());
+    }
   }
-  try {
-    count(runtime, inspection);
-  } catch (const Error& error) {
-    inspection.counters_note = fmt::format("not counted: {}", error.what());
-  }
-  return inspection;
+  for (Inspection& inspection : inspections) inspection.counters_note = note;
+  return inspections;
 }
 
 }  // namespace gdnjit::tool

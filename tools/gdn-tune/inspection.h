@@ -17,10 +17,11 @@ struct Inspection {
   const SelectedProblem* selected = nullptr;
   std::string arch;
   FieldMap tiles;
+  std::size_t kernel = 0;  // its index in the call
   LaunchGeometry geometry;
   cache::KernelCache::BinaryPtr binary;  // ready, or a failed compile
   Occupancy occupancy;                   // of a ready one
-  Footprint floor;
+  Footprint floor;                       // of the call
   std::optional<LaunchCounters> counters;
   std::vector<LineProfile> profile;  // of the same launch
   std::string counters_note;         // where they were counted, or why there are none
@@ -28,10 +29,10 @@ struct Inspection {
   int shared_bytes() const { return binary->static_shared_bytes + static_cast<int>(geometry.shared_bytes); }
 };
 
-// Compiles, or takes the binary from the cache; then compiles once more with line information and runs that on the
-// emulator, unless the launch moves more than `most_counted_bytes`. A refused source and a launch that fails are
-// outcomes. Throws Error as make_plan otherwise.
-Inspection inspect(Runtime::Impl& runtime, const SelectedProblem& selected, const FieldMap& tiles,
-                   std::int64_t most_counted_bytes);
+// The kernels of a call, in order. Compiles them, or takes the binaries from the cache; then compiles once more with
+// line information and runs that on the emulator, unless the call moves more than `most_counted_bytes`. A refused
+// source and a launch that fails are outcomes. Throws Error as make_plan otherwise.
+std::vector<Inspection> inspect(Runtime::Impl& runtime, const SelectedProblem& selected, const FieldMap& tiles,
+                                std::int64_t most_counted_bytes);
 
 }  // namespace gdnjit::tool

@@ -75,6 +75,17 @@ void Allocations::check_and_mark(void* memory, std::size_t bytes, std::string_vi
   find(address_of(memory), bytes, doing, offset).shadow->mark(offset, bytes);
 }
 
+void Allocations::discard(void* memory, std::size_t bytes) {
+  if (bytes == 0) return;
+  std::memset(memory, kPoison, bytes);
+  const std::uint64_t begin = address_of(memory);
+  const std::lock_guard lock(mutex_);
+  const auto above = live_.upper_bound(begin);
+  if (above == live_.begin()) return;
+  const auto& [start, allocation] = *std::prev(above);
+  if (begin - start + bytes <= allocation.bytes) allocation.shadow->unmark(begin - start, bytes);
+}
+
 std::vector<BufferSource> Allocations::sources(std::vector<std::shared_ptr<ShadowBits>>& hold) const {
   std::vector<BufferSource> result;
   const std::lock_guard lock(mutex_);

@@ -28,6 +28,9 @@ class Allocations {
   void check_and_mark(void* memory, std::size_t bytes, std::string_view doing);
   void check(const void* memory, std::size_t bytes, std::string_view doing) const;
 
+  // Poisons the bytes; those of a live allocation are unwritten from now on. Other memory has no record of writes.
+  void discard(void* memory, std::size_t bytes);
+
   // Every live allocation, as a range table takes it; `hold` keeps their shadows alive.
   std::vector<BufferSource> sources(std::vector<std::shared_ptr<ShadowBits>>& hold) const;
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "runtime/tensor_map.h"
+#include "codegen/tensor_map.h"
 
 namespace gdnjit::emulator {
 

@@ -31,7 +31,7 @@ typedef enum gdnjit_code {
 } gdnjit_code;
 
 typedef struct gdnjit_runtime gdnjit_runtime; /* a device, a cache and a compiler */
-typedef struct gdnjit_plan gdnjit_plan;       /* a kernel ready to run */
+typedef struct gdnjit_plan gdnjit_plan;       /* kernels ready to run */
 
 /* "0.1.0". */
 const char* gdnjit_version(void);
@@ -72,10 +72,14 @@ int gdnjit_plan_tensor_count(const gdnjit_plan* plan);
 const char* gdnjit_plan_tensor_name(const gdnjit_plan* plan, int index);
 int gdnjit_plan_tensor_index(const gdnjit_plan* plan, const char* name);
 
-/* What is known of the kernel: "operator", "problem", "signature", "key", "tiles", "tiles_from" (exact, bucket, hint,
- * heuristic), "compiled" (true, false), "registers", "spill_bytes", "shared_bytes". NULL for another name. The text is
- * valid as long as the plan. */
+/* What is known of the plan: "operator", "problem", "tiles", "tiles_from" (exact, bucket, hint, heuristic), "compiled"
+ * (true if any kernel was compiled for it, false). NULL for another name. The text is valid as long as the plan. */
 const char* gdnjit_plan_info(const gdnjit_plan* plan, const char* name);
+
+/* The kernels that a run launches, in order, and what is known of each: "entry", "signature", "key", "compiled",
+ * "registers", "spill_bytes", "shared_bytes". NULL for another name or an index out of range. */
+int gdnjit_plan_kernel_count(const gdnjit_plan* plan);
+const char* gdnjit_plan_kernel_info(const gdnjit_plan* plan, int index, const char* name);
 
 /* Launches on `stream` (a CUstream; NULL is the default stream; the emulator ignores it) and returns. Compiles nothing,
  * allocates nothing, synchronises nothing: legal inside CUDA graph capture. The batch size is taken from the tensors; a

@@ -7,6 +7,7 @@
 #include <gdnjit/options.h>
 #include <gdnjit/tensor.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace gdnjit {
 
@@ -32,17 +34,27 @@ enum class TilesFrom : unsigned char {
 // "exact", "bucket", ...
 std::string_view tiles_from_text(TilesFrom from);
 
-struct PlanInfo {
-  std::string operator_name;
-  std::string problem;    // canonical text
-  std::string signature;  // canonical text of the kernel
+struct KernelInfo {
+  std::string entry;      // "gdnjit_gdn_step"
+  std::string signature;  // canonical text
   std::string key;        // 32 hexadecimal digits
-  std::string tiles;
-  TilesFrom tiles_from = TilesFrom::heuristic;
   bool compiled = false;  // false: the binary came from the cache
   int registers = 0;
   int spill_bytes = 0;
-  int shared_bytes = 0;
+  int shared_bytes = 0;  // static and dynamic
+};
+
+struct PlanInfo {
+  std::string operator_name;
+  std::string problem;  // canonical text
+  std::string tiles;
+  TilesFrom tiles_from = TilesFrom::heuristic;
+  std::vector<KernelInfo> kernels;  // of one call, in the order of their launches
+
+  // Whether any of them was compiled for this plan.
+  bool compiled() const {
+    return std::any_of(kernels.begin(), kernels.end(), [](const KernelInfo& kernel) { return kernel.compiled; });
+  }
 };
 
 // Thread-safe. Destroy it after all plans made from it.

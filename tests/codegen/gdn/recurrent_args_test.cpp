@@ -141,7 +141,7 @@ TEST_CASE("tuning buckets round sequences and tokens, and one kernel serves ever
   CHECK(find_field(op.tuning_bucket(parse_fields("T=100000")), "T") == "1024");
   const FieldMap tiles = op.default_tiles(parse_fields("B=1"), {});
   const auto signature = [&](const char* text) {
-    return op.instantiate(parse_fields(text), tiles, Target{})->spec().signature;
+    return op.instantiate(parse_fields(text), tiles, Target{})->kernels()[0].signature;
   };
   CHECK(signature("B=1 T=1") == signature("B=7 T=1000"));
   CHECK(signature("ragged=true") != signature("ragged=false"));

@@ -16,7 +16,7 @@ CompiledKernel compile_default(NvrtcCompiler& compiler, const std::string& text,
   const Operator& op = find_operator(name);
   const FieldMap problem = op.complete(parse_fields(text));
   const auto instance = op.instantiate(problem, op.default_tiles(problem, {}), Target{arch});
-  CompileResult result = compiler.compile(instance->spec());
+  CompileResult result = compiler.compile(instance->kernels()[0]);
   if (const auto* failure = std::get_if<CompileFailure>(&result)) FAIL(text << ": " << failure->first_error);
   return std::get<CompiledKernel>(std::move(result));
 }

@@ -35,7 +35,7 @@ KernelSpec spec_of(const StepConfig& config) {
 
 Digest key_of(const FieldMap& problem, const FieldMap& tiles, const std::string& arch = "sm_90a") {
   const auto instance = find_operator("gdn.step").instantiate(problem, tiles, Target{arch});
-  return kernel_key(request_digest(instance->spec(), TemplateSet::embedded()), "nvrtc 13.0.88");
+  return kernel_key(request_digest(instance->kernels()[0], TemplateSet::embedded()), "nvrtc 13.0.88");
 }
 
 const FieldMap kTiles = parse_fields("block_v=128 block_k=128 lanes_k=8 warps=4 cache_hint=normal");
@@ -153,9 +153,9 @@ TEST_CASE("signatures with equal keys have equal source, over a cross product of
             const FieldMap problem = parse_fields(
                 fmt::format("io={} state={} norm={} state_layout={} scale={}", io, state, norm, layout, scale));
             const auto instance = find_operator("gdn.step").instantiate(problem, kTiles, Target{});
-            const std::string key = request_digest(instance->spec(), TemplateSet::embedded()).hex();
-            const auto [place, is_new] = source_of_key.emplace(key, instance->spec().source);
-            CHECK(place->second == instance->spec().source);
+            const std::string key = request_digest(instance->kernels()[0], TemplateSet::embedded()).hex();
+            const auto [place, is_new] = source_of_key.emplace(key, instance->kernels()[0].source);
+            CHECK(place->second == instance->kernels()[0].source);
           }
         }
       }

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "codegen/tensor_map.h"
 #include "runtime/cuda/driver_api.h"
-#include "runtime/tensor_map.h"
 
 namespace gdnjit::cuda {
 namespace {

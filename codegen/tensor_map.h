@@ -1,6 +1,6 @@
 // Tensor maps: how a kernel's bulk tensor copies (TMA) see one tensor in global memory. The host describes the tensor
-// and the box that one copy moves; Device::encode_tensor_map makes the opaque object that the kernel takes as a `const
-// __grid_constant__` parameter. Tile mode without interleaving; im2col is not offered.
+// and the box that one copy moves; a TensorMapEncoder (every Device is one) makes the opaque object that the kernel
+// takes in its `const __grid_constant__` parameter. Tile mode without interleaving; im2col is not offered.
 #pragma once
 
 #include <array>
@@ -67,6 +67,14 @@ void check_tensor_map(const TensorMapSpec& spec);
 // parameter block; the kernel declares it with the same alignment.
 struct alignas(128) TensorMap {
   std::array<std::byte, 128> opaque{};
+};
+
+class TensorMapEncoder {
+ public:
+  virtual ~TensorMapEncoder() = default;
+  // The map of a tensor in the encoder's memory. Throws Error(invalid_argument) for a description that breaks a rule,
+  // unsupported on a device without tensor maps.
+  virtual TensorMap encode_tensor_map(const TensorMapSpec& spec) = 0;
 };
 
 }  // namespace gdnjit

@@ -1,4 +1,4 @@
-#include "runtime/tensor_map.h"
+#include "codegen/tensor_map.h"
 
 #include <array>
 

@@ -1,12 +1,11 @@
-// The rules of a tensor map's description, each broken by itself; and that the devices apply them.
-#include "runtime/tensor_map.h"
+// The rules of a tensor map's description, each broken by itself.
+#include "codegen/tensor_map.h"
 
 #include <doctest/doctest.h>
 
 #include <functional>
 #include <string>
 
-#include "tests/runtime/fakes.h"
 #include "tests/support/error_of.h"
 
 namespace gdnjit {
@@ -84,11 +83,6 @@ TEST_CASE("a box's bytes count the elements that strides leave") {
   spec.box = {32, 5, 3};
   spec.element_strides = {1, 2, 2};
   CHECK(tensor_map_box_bytes(spec) == 32 * 2 * 3 * 2);
-}
-
-TEST_CASE("a device without tensor maps says so") {
-  const auto device = fakes::make_device(std::make_shared<fakes::DeviceLog>());
-  CHECK(error_of([&] { device->encode_tensor_map(sound()); }).code() == ErrorCode::unsupported);
 }
 
 }  // namespace
