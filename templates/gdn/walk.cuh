@@ -225,6 +225,13 @@ struct Walk : Token<c> {
     const GateParameters gate = gate_parameters<c>(p, at.hv);
     float deltas[c.window()][Base::kValues];
     float alphas[c.window()];
+    if constexpr (c.is_mixer() && c.window() == 2) {
+      // With one token to repeat the compiler loads its delta before it asks whether it is to be repeated: it must hold
+      // something. (Without a mixer the loads in between keep it from doing so.)
+      alphas[0] = 0.0f;
+#pragma unroll
+      for (int n = 0; n < Base::kValues; ++n) deltas[0][n] = 0.0f;
+    }
     const auto apply_path = [&](unsigned path, int before, int pass, State& state) {
 #pragma unroll 1
       for (int i = 0; i < before; ++i) {

@@ -115,6 +115,8 @@ class GdnStepWorkload : public ExpectedWorkload {
     const std::string& name = tensor.spec.name;
     if (name == "state_in") return fill_states(tensor, indices.read_rows, draw);
     if (name == "accepted_states") return fill_states(tensor, all_rows(tensor), draw);
+    if (name == "conv_state_in") return fill_conv_states(tensor, indices.read_rows, draw);
+    if (name == "accepted_conv_states") return fill_conv_states(tensor, all_rows(tensor), draw);
     if (name == "read_slot") return fill_indices(tensor, indices.read_slot);
     if (name == "write_slot") return fill_indices(tensor, indices.write_slot);
     if (name == "num_accepted") return fill_indices(tensor, indices.num_accepted);
@@ -154,12 +156,17 @@ class GdnStepWorkload : public ExpectedWorkload {
       }
       return result;
     }
-    result.tolerance = state_tolerance(problem_, problem_.tokens);
+    const std::string& name = tensor.spec.name;
+    if (name == "conv_ticket") return result;  // as it was
+    const bool conv = name.find("conv") != std::string::npos;
+    result.tolerance = conv ? conv_state_tolerance(problem_) : state_tolerance(problem_, problem_.tokens);
     // The final states lie in state_out or the pool, those of the tokens in step_states or the pool.
-    const bool pool = tensor.spec.name == "state_in";
-    if (pool || tensor.spec.name == "state_out") add_rows(reference.state, reference.state_row, result);
-    if ((pool && problem_.state_steps == StatePlace::pool) || tensor.spec.name == "step_states") {
-      add_rows(reference.steps, reference.step_row, result);
+    const bool pool = name.ends_with("state_in");
+    if (pool || name.ends_with("state_out")) {
+      add_rows(conv ? reference.conv_state : reference.state, reference.state_row, result);
+    }
+    if ((pool && problem_.state_steps == StatePlace::pool) || name.starts_with("step_")) {
+      add_rows(conv ? reference.conv_steps : reference.steps, reference.step_row, result);
     }
     return result;
   }
