@@ -123,10 +123,11 @@ static_assert(ChunkTriangle::strip_offset(4) == ChunkTriangle::kBytes);
 // Factors of a chunk's tokens, fp32, for scalar gates; then the state's decay. Byte offsets.
 struct ChunkFactors {
   enum : int {
-    kState = 0,                    // [64] e^(G_i) rk_i
-    kQuery = kState + 4 * kChunk,  // [64] e^(G_i) rq_i
-    kKey = kQuery + 4 * kChunk,    // [64] e^(G_last - G_i) rk_i
-    kDecay = kKey + 4 * kChunk,    // e^(G_last): one, or one for each channel
+    kState = 0,                       // [64] e^(G_i) rk_i
+    kQuery = kState + 4 * kChunk,     // [64] e^(G_i) rq_i
+    kKey = kQuery + 4 * kChunk,       // [64] e^(G_last - G_i) rk_i
+    kStrength = kKey + 4 * kChunk,    // [64] beta_i, also for gates per channel: the diagonal of A before its rounding
+    kDecay = kStrength + 4 * kChunk,  // e^(G_last): one, or one for each channel
   };
   static constexpr int bytes(const ChunkConfig& c) { return kDecay + (c.per_channel() ? 4 * c.padded_k() : 16); }
 };
@@ -195,6 +196,19 @@ constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, 
   const long long transfers = records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes;
   const long long starts = transfers + segment_slots * c.heads_v * ChunkSegments::transfer_bytes(c);
   return {records, transfers, starts, starts + segment_slots * c.heads_v * ChunkSegments::start_bytes(c)};
+}
+
+// The state's update rounds D times k's factor, up to 1 / eps for tiny keys: past fp16's range. Copies of fp16 keys are
+// therefore scaled by powers of two to lengths of 1 to 2 (their factors say the rest), and a norm that may need it
+// needs copies: tiles must not be input then.
+constexpr bool chunk_scales_keys(const ChunkConfig& c) {
+  return c.tiles == ChunkTiles::key_head && c.io_dtype == DType::f16 && c.norm != Norm::none;
+}
+constexpr bool chunk_needs_copies(DType io_dtype, Norm norm, float norm_eps) {
+  constexpr float kLargest = 1024.0f;  // leaves D 64
+  if (io_dtype == DType::f32) return true;
+  if (io_dtype != DType::f16 || norm == Norm::none) return false;
+  return norm == Norm::sumsq_eps ? norm_eps * kLargest * kLargest < 1.0f : norm_eps * kLargest < 1.0f;
 }
 
 // ---- the portable scan

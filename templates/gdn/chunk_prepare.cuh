@@ -20,6 +20,7 @@ template <ChunkConfig c>
 struct ChunkPrepare {
   static_assert(c.tiles != ChunkTiles::value_head, "gates per channel have a kernel of their own");
   static_assert(!c.per_channel());
+  static_assert(c.tiles == ChunkTiles::key_head || !chunk_needs_copies(c.io_dtype, c.norm, c.norm_eps));
   using Place = ChunkPlace<c>;
 
   enum : bool {
@@ -29,6 +30,7 @@ struct ChunkPrepare {
     // Squares are summed before fp32 is rounded to the operands' type; 16-bit inputs are the operands.
     kNormFromInput = c.norm != Norm::none && c.io_dtype == DType::f32,
     kHeadGate = c.gate != Gate::none,
+    kScaled = chunk_scales_keys(c),
   };
   enum : int {
     kWarps = 4,
@@ -67,6 +69,7 @@ struct ChunkPrepare {
     };
     float key_norm[kChunk];  // rk, and rq with the scale; 0 past the end
     float query_norm[kChunk];
+    float key_length[kScaled ? kChunk : 1];  // rounded down to a power of two, by which copies of k are divided
   };
 
   // Where a warp works, and what its lanes hold of its pair's next value head: tokens lane and lane + 32.
@@ -94,9 +97,27 @@ struct ChunkPrepare {
     }
   }
 
-  // Rows of any type and alignment, through registers: a warp takes a row at a time. `squares` gathers their sums.
+  // The lengths of the rows of k, for copies that are scaled.
+  static __device__ __forceinline__ void find_lengths(const void* source, long long stride, int valid, float* lengths) {
+    const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll 4
+    for (int row = warp; row < kChunk; row += kWarps) {
+      float squares = 0.0f;
+#pragma unroll 4
+      for (int key = lane; key < c.head_dim_k; key += 32) {
+        const float x = row < valid ? device::load_scalar<c.io_dtype>(source, row * stride + key) : 0.0f;
+        squares = fmaf(x, x, squares);
+      }
+      squares = device::sum_over_lanes<32, 1>(squares);
+      const int exponent = static_cast<int>(__float_as_uint(squares) >> 23) - 127;
+      if (lane == 0) lengths[row] = __uint_as_float(static_cast<unsigned>((exponent >> 1) + 127) << 23);
+    }
+  }
+
+  // Rows of any type and alignment, through registers: a warp takes a row at a time. `squares` gathers their sums;
+  // `lengths` is null or divides the rows.
   static __device__ __forceinline__ void load_rows(const void* source, long long stride, int valid, int slab,
-                                                   unsigned char* target, float* squares) {
+                                                   unsigned char* target, float* squares, const float* lengths) {
     constexpr int kVector = c.io_vector;
     constexpr int kVectors = kSlab / kVector;
     const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
@@ -115,6 +136,11 @@ struct ChunkPrepare {
         }
         float numbers[kVector];
         device::unpack<c.io_dtype, kVector>(words, numbers);
+        if (lengths != nullptr) {
+          const float factor = device::reciprocal_approx(lengths[row]);  // of a power of two: exact
+#pragma unroll
+          for (int e = 0; e < kVector; ++e) numbers[e] *= factor;
+        }
         unsigned operands[device::words_of<c.operand_dtype()>(kVector)];
         device::pack<c.operand_dtype()>(numbers, operands);
         unsigned char* place = target + row * kPitch + unit * kVector * 2;
@@ -160,8 +186,12 @@ struct ChunkPrepare {
       device::cp_async_wait_all();
       __syncthreads();
     } else {
-      load_rows(k, p.k_strides.token, valid, slab, plan.rows.k, plan.key_norm);
-      if constexpr (kQuery) load_rows(q, p.q_strides.token, valid, slab, plan.rows.q, plan.query_norm);
+      if constexpr (kScaled) {
+        if (slab == 0) find_lengths(k, p.k_strides.token, valid, plan.key_length);
+        __syncwarp();  // a warp loads the rows whose lengths it found
+      }
+      load_rows(k, p.k_strides.token, valid, slab, plan.rows.k, plan.key_norm, kScaled ? plan.key_length : nullptr);
+      if constexpr (kQuery) load_rows(q, p.q_strides.token, valid, slab, plan.rows.q, plan.query_norm, nullptr);
       __syncthreads();
       store_rows(plan.rows.k, slab, Place::tile(p, blockIdx.x / c.heads_k, at.head, 0));
       if constexpr (kQuery) store_rows(plan.rows.q, slab, Place::tile(p, blockIdx.x / c.heads_k, at.head, 1));
@@ -226,14 +256,16 @@ struct ChunkPrepare {
 
   // The factors of 16 rows from the diagonal of their products with themselves.
   static __device__ __forceinline__ void norms_from_diagonal(const ChunkBlock& block, int lane, int first, int valid,
-                                                             float scale, float* factors) {
+                                                             float scale, const float* lengths, float* factors) {
     const int row = lane / 4, e = row % 2;
     if (lane % 4 != row / 2) return;
     const float squares[2] = {e == 0 ? block.d[0] : block.d[1], e == 0 ? block.d[6] : block.d[7]};
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int token = first + row + 8 * h;
-      factors[token] = token < valid ? norm_factor<c>(squares[h]) * scale : 0.0f;
+      const float length = lengths != nullptr ? lengths[token] : 1.0f;
+      const float factor = norm_factor<c>(squares[h] * length * length) * (length * scale);
+      factors[token] = token < valid ? factor : 0.0f;
     }
   }
 
@@ -247,8 +279,10 @@ struct ChunkPrepare {
 #pragma unroll
         for (int e = 0; e < 8; ++e) diagonal.d[e] = j + at.warp == 3 ? sums.kk[j].d[e] : diagonal.d[e];
       }
-      norms_from_diagonal(diagonal, at.lane, 16 * (3 - at.warp), valid, 1.0f, plan.key_norm);
-      if constexpr (kQuery) norms_from_diagonal(sums.qq, at.lane, 16 * at.warp, valid, c.scale, plan.query_norm);
+      norms_from_diagonal(diagonal, at.lane, 16 * (3 - at.warp), valid, 1.0f, kScaled ? plan.key_length : nullptr,
+                          plan.key_norm);
+      if constexpr (kQuery)
+        norms_from_diagonal(sums.qq, at.lane, 16 * at.warp, valid, c.scale, nullptr, plan.query_norm);
     } else {
       const int token = static_cast<int>(threadIdx.x);
       if (token < kChunk) {
@@ -371,12 +405,15 @@ struct ChunkPrepare {
   }
 
   static __device__ __forceinline__ void find_strengths(int valid, int lane, const GateInputs& inputs,
-                                                        HeadTokens& tokens) {
+                                                        HeadTokens& tokens, unsigned char* record) {
+    float* factors = reinterpret_cast<float*>(record + ChunkRecord::kFactors);
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       float x[1];
       device::unpack<c.beta_dtype, 1>(inputs.beta[n], x);
-      tokens.strength[lane + 32 * n] = lane + 32 * n < valid ? write_strength<c>(x[0]) : 0.0f;
+      const float strength = lane + 32 * n < valid ? write_strength<c>(x[0]) : 0.0f;
+      tokens.strength[lane + 32 * n] = strength;
+      factors[ChunkFactors::kStrength / 4 + lane + 32 * n] = strength;
     }
   }
 
@@ -465,7 +502,7 @@ struct ChunkPrepare {
     if (at.half == 0) {
       find_decays(p, head.hv, valid, at.lane, inputs, plan, tokens, record);
     } else {
-      find_strengths(valid, at.lane, inputs, tokens);
+      find_strengths(valid, at.lane, inputs, tokens, record);
     }
     device::sync_threads<64>(barrier);
 

@@ -34,7 +34,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
   enum : bool { kOutput = c.writes_output(), kSegments = c.pass != ChunkPass::whole };
   static_assert(c.sm90_fault() == nullptr, "the problem or the tiles do not fit this kernel");
 
-  // ---- what the block works on -------------------------------------------------------------------------------------
+  // ---- what the block works on ------------------------------------------------------------------------------------
 
   struct Work {
     Place at;
@@ -74,7 +74,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     }
   }
 
-  // ---- shared memory -----------------------------------------------------------------------------------------------
+  // ---- shared memory ----------------------------------------------------------------------------------------------
 
   // The mbarriers of a stage of the ring, and those of a warpgroup's staging tile.
   static __device__ __forceinline__ int full(int stage) { return kPlan.barriers + 16 * stage; }
@@ -125,7 +125,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     __syncthreads();
   }
 
-  // ---- the loading warp: one thread --------------------------------------------------------------------------------
+  // ---- the loading warp: one thread -------------------------------------------------------------------------------
 
   static __device__ __forceinline__ void load_keys(const ChunkSm90Params& p, const Work& work, int chunk,
                                                    unsigned stage, unsigned barrier) {
@@ -191,7 +191,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     }
   }
 
-  // ---- the storing warp --------------------------------------------------------------------------------------------
+  // ---- the storing warp -------------------------------------------------------------------------------------------
 
   // A whole chunk's tile of o goes by a bulk copy; of the last chunk only the sequence's rows, for behind them lie
   // another's. Consumers hand over a tile ahead of their first chunk too, which goes nowhere.
@@ -204,6 +204,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       for (int w = 0; w < kPlan.warpgroups; ++w) {
         const unsigned staging = base + kPlan.output + w * kPlan.value_bytes;
         device::mbarrier_wait(base + output_full(w), turn & 1);
+        device::fence_async_shared();  // here, not by those who wrote: it takes some 200 clocks
         if (chunk >= work.first && valid < kChunk) {
           store_rows(p.call, work, staging, work.v0 + 64 * w, kChunk * chunk, valid, lane);
         } else if (chunk >= work.first && lane == 0) {
@@ -246,7 +247,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     }
   }
 
-  // ---- the consumers -----------------------------------------------------------------------------------------------
+  // ---- the consumers ----------------------------------------------------------------------------------------------
 
   // A thread's view of its warpgroup.
   struct Consumer {
@@ -282,7 +283,6 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     device::mbarrier_wait(me.base + output_empty(me.warpgroup), (turn & 1) ^ 1);
 #pragma unroll
     for (int pair = 0; pair < 4; ++pair) device::stmatrix_transposed(me.staging + me.tile_offset(pair), o[pair]);
-    device::fence_async_shared();
     device::mbarrier_arrive(me.base + output_full(me.warpgroup));
   }
 
@@ -379,8 +379,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     if constexpr (kOutput) hand_output(me, work.end - work.first, output);
   }
 
-  // ---- states
-  // --------------------------------------------------------------------------------------------------------
+  // ---- states -----------------------------------------------------------------------------------------------------
 
   static __device__ __forceinline__ typename Fragments::Lane lane_of(const Work& work, const Consumer& me) {
     return {me.lane, work.v0 + 64 * me.warpgroup + 16 * (me.thread / 32) + me.lane / 4, 2 * (me.lane % 4)};
@@ -408,12 +407,10 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       s[i] = c.pass == ChunkPass::transfer && work.identity && diagonal ? 1.0f : 0.0f;
     }
     if (c.pass == ChunkPass::transfer && work.identity) return;
-    if (!work.starts_sequence) {
-      if constexpr (c.pass == ChunkPass::segment) {
-        const void* start = p.workspace + p.starts_offset + work.segment * ChunkSegments::start_bytes(c);
-        Starts::template load_state<kStateTiles>(start, {lane.lane, lane.value, lane.pair}, 0, s);
-      }
-    } else if (work.at.state_in != nullptr) {
+    if constexpr (c.pass == ChunkPass::segment) {
+      const void* start = p.workspace + p.starts_offset + work.segment * ChunkSegments::start_bytes(c);
+      Starts::template load_state<kStateTiles>(start, {lane.lane, lane.value, lane.pair}, 0, s);
+    } else if (work.starts_sequence && work.at.state_in != nullptr) {
       Fragments::template load_state<kStateTiles>(work.at.state_in, lane, 0, s);
     }
   }
@@ -440,8 +437,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     store_state(p.call, work, me, s);
   }
 
-  // ---- the block
-  // -----------------------------------------------------------------------------------------------------
+  // ---- the block --------------------------------------------------------------------------------------------------
 
   static __device__ __forceinline__ void run(const ChunkSm90Params& p) {
     extern __shared__ __align__(1024) unsigned char shared[];

@@ -427,6 +427,7 @@ ChunkCall::Record ChunkCall::record(int sequence, int chunk, int hv) const {
     result.state.push_back(factor(ChunkFactors::kState, i));
     if (parts.c.write_output) result.query.push_back(factor(ChunkFactors::kQuery, i));
     result.key.push_back(factor(ChunkFactors::kKey, i));
+    result.strength.push_back(factor(ChunkFactors::kStrength, i));
   }
   result.decay = factor(ChunkFactors::kDecay, 0);
   return result;
@@ -445,13 +446,20 @@ ChunkCall::Record ChunkCall::expected_record(int sequence, int chunk, int hv) co
   result.a.assign(kRows * kRows, 0.0), result.p.assign(c.write_output ? kRows * kRows : 0, 0.0);
   result.state.assign(kRows, 0.0), result.key.assign(kRows, 0.0);
   result.query.assign(c.write_output ? kRows : 0, 0.0);
-  std::vector<double> alpha, beta, rk, rq;
+  std::vector<double> alpha, beta, rk, rq, key_lengths;
+  // What a row of k was divided by before it was copied: a power of two, at most its length.
+  const auto scale_of_copy = [&](std::span<const double> x) {
+    const double squares = std::inner_product(x.begin(), x.end(), x.begin(), 0.0);
+    if (!chunk_scales_keys(c)) return 1.0;
+    return squares == 0 ? 0x1p-64 : std::exp2(std::floor(std::ilogb(squares) / 2.0));
+  };
   const auto key = [&](int i) { return parts.row(parts.numbers.k, (first + i) * c.heads_k + h, c.head_dim_k); };
   const auto query = [&](int i) { return parts.row(parts.numbers.q, (first + i) * c.heads_k + h, c.head_dim_k); };
   for (int i = 0; i < valid; ++i) {
     alpha.push_back(reference::decay(parts.layer, parts.numbers, first + i, hv)[0]);
     beta.push_back(reference::write_strength(parts.layer, parts.numbers, first + i, hv));
     rk.push_back(norm_factor(parts.layer, key(i)));
+    key_lengths.push_back(scale_of_copy(key(i)));
     if (c.write_output) rq.push_back(norm_factor(parts.layer, query(i)) * reference::scale_of(parts.layer));
   }
   const auto dot = [](std::span<const double> x, std::span<const double> y) {
@@ -473,12 +481,14 @@ ChunkCall::Record ChunkCall::expected_record(int sequence, int chunk, int hv) co
   double forward = 1, backward = 1;
   for (std::size_t i = 0; i < alpha.size(); ++i) {
     forward *= alpha[i];
-    result.state[i] = forward * rk[i];
+    result.state[i] = forward * rk[i] * key_lengths[i];
     if (c.write_output) result.query[i] = forward * rq[i];
     const std::size_t last = alpha.size() - 1 - i;
-    result.key[last] = backward * rk[last];
+    result.key[last] = backward * rk[last] * key_lengths[last];
     backward *= alpha[last];
   }
+  result.strength = beta;
+  result.strength.resize(kRows, 0.0);
   result.decay = forward;
   return result;
 }

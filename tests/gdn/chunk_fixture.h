@@ -45,8 +45,8 @@ class ChunkCall {
 
   // What is known of a chunk of a sequence and a value head.
   struct Record {
-    std::vector<double> a, p;               // [64, 64]
-    std::vector<double> state, query, key;  // [64], the factors
+    std::vector<double> a, p;                         // [64, 64]
+    std::vector<double> state, query, key, strength;  // [64], the factors
     double decay = 1;
   };
   Record record(int sequence, int chunk, int hv) const;           // as prepare left it

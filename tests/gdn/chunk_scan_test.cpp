@@ -1,19 +1,41 @@
 // gdn.chunk's kernels together, launched by hand, against the recurrence in double precision.
 #include <doctest/doctest.h>
 
-#include "tests/gdn/chunk_fixture.h"
+#include "tests/gdn/chunk_check.h"
 
 using namespace gdnjit;
 using namespace gdnjit::gdn;
 using namespace gdnjit::tests;
 using reference::Inputs;
 
-TEST_CASE("a sequence agrees with the recurrence") {
-  ChunkCall call(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 128), {200}, Inputs::typical, 7);
-  call.prepare();
-  call.scan();
-  const ChunkCall::Errors errors = call.errors();
-  MESSAGE(errors.o << " " << errors.state);
-  CHECK(errors.o < 5e-3);
-  CHECK(errors.state < 5e-3);
+TEST_CASE("sequences of every length around the edges of blocks and chunks") {
+  check_chunk(GDNJIT_CHUNK_CONFIG(.ragged = true, .heads_k = 1, .heads_v = 1, .head_dim_k = 32, .head_dim_v = 32,
+                                  .block_v = 32),
+              {1, 2, 15, 16, 17, 31, 32, 61, 63, 64, 65, 75, 91, 121, 127, 128, 251, 256});
+  for (int length : {1, 63, 129}) {
+    check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 64, .head_dim_v = 64), {length, length});
+  }
+}
+
+TEST_CASE("every dimension, dtype and alignment") {
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 3), {150, 150});
+  check_chunk(
+      GDNJIT_CHUNK_CONFIG(.heads_k = 2, .heads_v = 2, .head_dim_k = 60, .head_dim_v = 60, .io_dtype = DType::f16,
+                          .output_dtype = DType::f16, .tiles = ChunkTiles::key_head, .io_vector = 4),
+      {100});
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 96, .head_dim_v = 192,
+                                  .io_dtype = DType::f16, .output_dtype = DType::f32, .io_vector = 8),
+              {100});
+  check_chunk(
+      GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 100, .head_dim_v = 100, .io_dtype = DType::f32,
+                          .output_dtype = DType::f32, .tiles = ChunkTiles::key_head, .io_vector = 4),
+      {100});
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 100, .head_dim_v = 100,
+                                  .tiles = ChunkTiles::key_head, .io_vector = 2, .block_v = 32),
+              {100});
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 2, .head_dim_k = 33, .head_dim_v = 17,
+                                  .tiles = ChunkTiles::key_head, .io_vector = 1, .state_vector = 1, .block_v = 16),
+              {100});
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 192, .head_dim_v = 64), {100});
+  check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 256, .head_dim_v = 64), {100});
 }
