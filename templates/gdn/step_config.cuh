@@ -106,6 +106,11 @@ struct StepConfig {
   constexpr int staged_key() const { return write_output ? head_dim_k : 0; }  // first k of a row, behind q
   constexpr int staged_value() const { return staged_key() + head_dim_k; }
   constexpr int staged_row() const { return conv_width > 0 ? (staged_value() + block_columns() + 3) / 4 * 4 : 0; }
+  // Where a key lies among a row's: lanes that load key_vector keys of their chunks at once find them side by side.
+  constexpr int staged_place(int key) const {
+    const int accesses = key_chunk / key_vector;
+    return key % key_chunk / key_vector * (head_dim_k / accesses) + key / key_chunk * key_vector + key % key_vector;
+  }
   constexpr int kept_row() const { return gated_norm != GatedNorm::none ? head_dim_v : 0; }
   // The outputs that a gated norm finishes at the end: the warps of a group take a token's columns, groups take tokens
   // in turn. Few enough gates (z) a thread are loaded at the beginning and wait in registers.
@@ -123,9 +128,11 @@ struct StepConfig {
   // steps.
   constexpr int mixer_blocks() const {
     if (gate_is_per_channel(gate) || passes() > 1 || tree || lane_keys() * lane_values() > 32) return 1;
-    const int state = lane_keys() * lane_values() + 2 * lane_keys() + 3 * lane_values();
-    const int registers = state < 44 ? 56 : state + 12;
-    const int blocks = 65536 / ((tokens > 1 ? registers + 24 : registers) * threads());
+    int registers = lane_keys() * lane_values() + 3 * lane_keys() + 3 * lane_values() + 4;
+    if (registers < 56) registers = 56;
+    if (tokens > 1) registers += 24;
+    if (turns > 1) registers += registers < 64 ? 16 : dtype_bytes(state_dtype) < 4 ? 16 : 8;
+    const int blocks = 65536 / (registers * threads());
     return blocks > 1 ? blocks : 1;
   }
 

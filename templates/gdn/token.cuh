@@ -235,16 +235,18 @@ struct Token {
     }
   }
 
-  // A lane's keys of the vector that starts at `base`.
+  // A lane's keys of the vector that starts at `base`. In a staged row the keys of a chunk may lie apart.
   static __device__ __forceinline__ void load_keys(const void* base, long long offset, const Place& at, int pass,
                                                    InputWord (&words)[kKeyAccesses][kKeyWords]) {
-    const void* start = device::element<c.input_dtype()>(base, offset + at.first_key + pass * c.block_k);
+    const int first = at.first_key + pass * c.block_k;
+    constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
+    const void* start = device::element<c.input_dtype()>(base, offset + first / kApart);
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
       if (key_inside(at, pass, i)) {
-        const void* source = device::element<c.input_dtype()>(start, key_distance(i));
-        load_input<c.key_vector>(source, words[access]);
+        const int distance = kConvolved ? c.staged_place(key_distance(i)) : key_distance(i);
+        load_input<c.key_vector>(device::element<c.input_dtype()>(start, distance), words[access]);
       } else {
 #pragma unroll
         for (int w = 0; w < kKeyWords; ++w) words[access][w] = 0;
