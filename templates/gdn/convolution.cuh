@@ -26,15 +26,17 @@ struct Convolution : MixerPlan<c> {
     kPast = kWidth - 1,  // inputs that a state holds, the oldest first
     kK = c.head_dim_k,
     kTokens = c.tokens,
+    kChunks = (kTokens + 3) / 4,
     kFirstStaged = c.write_output ? kQuery : kKey,                    // the query is there for the output
     kMostChannels = kK > c.block_columns() ? kK : c.block_columns(),  // of a part
-    kAhead = kTokens <= 8 ? kTokens : (kTokens + 1) / 2,  // tokens whose inputs are loaded before the first is needed
+    kAhead = (kTokens + kChunks - 1) / kChunks,  // tokens whose inputs are loaded before the first is needed
     kWeightAccesses = kWidth % 2 == 0 ? 1 : kWidth,
     kWeightWords = device::words_of<c.conv_dtype>(kWidth / kWeightAccesses),
   };
   enum : bool {
     kStoresSteps = c.state_steps != StatePlace::none,
-    kPartsAtOnce = kTokens <= (c.turns == 1 ? 4 : 2),  // what a thread's channels of all parts read is loaded at once
+    // What a thread's channels of all parts read is loaded at once, as far as registers go.
+    kPartsAtOnce = kTokens == 1 || (kTokens <= 4 && c.turns == 1 && dtype_bytes(c.state_dtype) == 4),
   };
 
   // ---- where -------------------------------------------------------------------------------------------------------
@@ -251,20 +253,45 @@ struct Convolution : MixerPlan<c> {
     }
   }
 
-  // Of the parts from `part` on. A channel's old state is loaded before anything of it is stored: a token's state may
-  // lie where the initial state was.
-  static __device__ __forceinline__ void store(const MixerParams& p, const Place& at, int part) {
+  // Channel m of kCount parts from `first` on. What a channel reads is loaded before anything of it is stored: a
+  // token's state may lie where the initial state was.
+  template <int kCount>
+  static __device__ __forceinline__ void store_channels(const MixerParams& p, const Place& at, int first, int m) {
+    Past past[kCount];
+    Ahead ahead[kCount];
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (m >= count(first + i)) continue;
+      const Channel here = channel(p, at, first + i, m);
+      load(p, at, here, past[i]);
+      if constexpr (!c.tree) load(here, 0, ahead[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (m >= count(first + i)) continue;
+      const Channel here = channel(p, at, first + i, m);
+      for_tokens(p, at, here, past[i], ahead[i],
+                 [&](int t, const float(&window)[kWidth]) { store_token(p, at, here, t, window); });
+    }
+  }
+
+  // The block's columns of v.
+  static __device__ __forceinline__ void store_values(const MixerParams& p, const Place& at) {
 #pragma unroll 1
-    for (; part < kParts; ++part) {
+    for (int m = static_cast<int>(threadIdx.x); m < count(kValue); m += c.threads()) {
+      store_channels<1>(p, at, kValue, m);
+    }
+  }
+
+  // q and k of the block's key head.
+  static __device__ __forceinline__ void store_keys(const MixerParams& p, const Place& at) {
 #pragma unroll 1
-      for (int m = static_cast<int>(threadIdx.x); m < count(part); m += c.threads()) {
-        const Channel here = channel(p, at, part, m);
-        Past past;
-        Ahead ahead;
-        load(p, at, here, past);
-        if constexpr (!c.tree) load(here, 0, ahead);
-        for_tokens(p, at, here, past, ahead,
-                   [&](int t, const float(&window)[kWidth]) { store_token(p, at, here, t, window); });
+    for (int m = static_cast<int>(threadIdx.x); m < kK; m += c.threads()) {
+      if constexpr (kPartsAtOnce) {
+        store_channels<2>(p, at, kQuery, m);
+      } else {
+#pragma unroll 1
+        for (int part = kQuery; part <= kKey; ++part) store_channels<1>(p, at, part, m);
       }
     }
   }

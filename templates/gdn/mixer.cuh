@@ -196,16 +196,17 @@ struct Mixer : MixerPlan<c> {
   }
 
   static __device__ __forceinline__ void end(const MixerParams& p, Place& at) {
+    if constexpr (kStoresConv) Conv::store_values(p, at);
     if constexpr (kCluster) {
       device::cluster_wait();
-    } else if constexpr (kNorm || kTickets) {  // (channels that nobody else reads were read before the first barrier)
+    } else if constexpr (kNorm || kTickets) {
       raise_flag(at);
       __syncthreads();
     }
     if constexpr (kNorm) finish_outputs(p, at);
     if constexpr (kStoresConv) {
-      const bool keys_too = !kTickets || *Plan::flag() != 0.0f;
-      Conv::store(p, at, keys_too ? Conv::kQuery : Conv::kValue);
+      // Without tickets the only readers were this block's threads, before its first barrier.
+      if (!kTickets || *Plan::flag() != 0.0f) Conv::store_keys(p, at);
     }
   }
 

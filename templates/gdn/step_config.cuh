@@ -127,11 +127,12 @@ struct StepConfig {
   // mixer adds passes in its first phase, where the compiler would rather take 16 registers more than load in two
   // steps.
   constexpr int mixer_blocks() const {
-    if (gate_is_per_channel(gate) || passes() > 1 || tree || lane_keys() * lane_values() > 32) return 1;
-    int registers = lane_keys() * lane_values() + 3 * lane_keys() + 3 * lane_values() + 4;
+    const int elements = lane_keys() * lane_values();
+    if (gate_is_per_channel(gate) || passes() > 1 || tree || elements > 64) return 1;
+    int registers = elements + 3 * lane_keys() + 3 * lane_values() + 4;
     if (registers < 56) registers = 56;
-    if (tokens > 1) registers += 24;
-    if (turns > 1) registers += registers < 64 ? 16 : dtype_bytes(state_dtype) < 4 ? 16 : 8;
+    if (tokens > 1) registers += elements > 32 ? 40 : 24;
+    if (turns > 1) registers += registers < 64 || dtype_bytes(state_dtype) < 4 ? 16 : 8;
     const int blocks = 65536 / (registers * threads());
     return blocks > 1 ? blocks : 1;
   }

@@ -14,12 +14,12 @@ namespace {
 
 const std::vector<Axis>& axes() {
   static const std::vector<Axis> list{
-      {"conv", {"0", "2", "3 bias", "4", "4 bias"}},
+      {"conv", {"0", "2", "3 bias", "4"}},
       {"gated_norm", {"none", "silu", "sigmoid"}},
-      {"T", {"1", "2", "4", "9", "16"}},
+      {"T", {"1", "2", "4", "16"}},
       {"shape",
-       {"H=1 HV=2 K=128 V=128", "H=1 HV=3 K=64 V=64", "H=2 HV=2 K=60 V=100", "H=1 HV=8 K=32 V=16",
-        "H=1 HV=1 K=96 V=192", "H=1 HV=2 K=33 V=17", "H=1 HV=1 K=512 V=24"}},
+       {"H=1 HV=2 K=128 V=128", "H=1 HV=3 K=64 V=64", "H=2 HV=2 K=60 V=100", "H=1 HV=8 K=32 V=16", "H=1 HV=2 K=33 V=17",
+        "H=1 HV=1 K=512 V=24"}},
       {"B", {"1", "3", "5"}},
       {"store", {"dense", "pool negative zero i32", "pool zero skip i64"}},
       {"state_steps", {"none", "dense", "pool"}},

@@ -204,6 +204,50 @@ TEST_CASE("rolling back with num_accepted gives the bits of never having gone fu
   CHECK(replay["o"].bytes == second["o"].bytes);
 }
 
+// Engines that draft tokens keep, for each channel, one row of inputs: the initial state and the call's tokens behind
+// it.
+TEST_CASE("tokens' states may be views of one window of inputs, and the next call may start from and overwrite it") {
+  const auto runtime = emulator_runtime("sm_90a");
+  const FieldMap fields = parse_fields(
+      "B=2 H=1 HV=2 K=32 V=16 T=3 output=f32 state_steps=dense update_state=false conv_width=4 num_accepted=dense");
+  constexpr std::int64_t kChannels = 2 * 32 + 2 * 16, kWindow = 3 + 3;
+  const std::int32_t accepted[2] = {1, 3};
+  HostCall apart(inputs_of(fields, 6));
+  std::memcpy(apart["num_accepted"].bytes.data(), accepted, sizeof(accepted));
+  HostCall windowed = apart;
+  const auto plan = make_plan(*runtime, step(), fields);
+  plan->run(apart.views(), nullptr);
+
+  std::vector<std::uint16_t> window(2 * kChannels * kWindow, 0xffff);
+  // State after t + 1 tokens: inputs t + 1 .. t + 3 of the window.
+  TensorView states = TensorView::dense(window.data() + 1, DType::bf16, {2, 3, kChannels, 3});
+  states.strides = {kChannels * kWindow, 1, kWindow, 1};
+  const auto at = [&](std::int64_t b, std::int64_t t, std::int64_t c, std::int64_t j) -> std::uint16_t& {
+    return window[static_cast<std::size_t>((b * kChannels + c) * kWindow + 1 + t + j)];
+  };
+  const auto element = [&](HostCall& call, std::string_view name, std::int64_t b, std::int64_t t, std::int64_t c,
+                           std::int64_t j) {
+    return reinterpret_cast<const std::uint16_t*>(call[name].bytes.data())[((b * 3 + t) * kChannels + c) * 3 + j];
+  };
+  for (std::int64_t i = 0; i < 2 * kChannels * 3; ++i) {
+    const std::int64_t b = i / 3 / kChannels, c = i / 3 % kChannels, j = i % 3, t = accepted[b] - 1;
+    at(b, t, c, j) = element(windowed, "accepted_conv_states", b, t, c, j);
+  }
+  plan->run(windowed.views_for(*plan,
+                               [&](std::string_view name, const TensorView& view) {
+                                 const bool step_or_accepted = name.ends_with("_conv_states");
+                                 return step_or_accepted ? states : view;
+                               }),
+            nullptr);
+  CHECK(windowed["o"].bytes == apart["o"].bytes);
+  std::size_t equal = 0;
+  for (std::int64_t i = 0; i < 2 * 3 * kChannels * 3; ++i) {
+    const std::int64_t j = i % 3, c = i / 3 % kChannels, t = i / 3 / kChannels % 3, b = i / 9 / kChannels;
+    equal += at(b, t, c, j) == element(apart, "step_conv_states", b, t, c, j) ? 1 : 0;
+  }
+  CHECK(equal == 2 * 3 * kChannels * 3);
+}
+
 TEST_CASE("a padded row touches no state and no ticket, and zeroes its output or leaves it") {
   const auto runtime = emulator_runtime("sm_90a");
   for (const char* policy : {"zero", "skip"}) {

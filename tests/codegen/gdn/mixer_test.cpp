@@ -256,6 +256,7 @@ TEST_CASE("mixers compile for their default tiles without spills, and leave an S
                                      {"B=64 state=bf16", 72, 104},
                                      {"B=64 state_layout=kv", 128, 128},
                                      {"B=64 T=4", 96, 128},
+                                     {"B=64 T=8", 96, 128},
                                      {"B=64 T=16 state_store=pool state_steps=pool", 96, 128},
                                      {"T=8 tree=true", 168, 168},
                                      {"K=96 V=192 H=30 HV=30", 80, 80},
