@@ -1,6 +1,7 @@
 // Runs a plan on a workload and compares every output element with the double-precision reference.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -31,5 +32,9 @@ struct CheckResult {
 // Allocates the workload's tensors with guard bands, runs twice, and compares. Throws Error(device_failed) if a
 // launch fails.
 CheckResult check(const OperatorPlan& plan, const reference::Workload& workload);
+
+// The same with a judge of its own for what the first run left in the tensors.
+using Judge = std::function<std::vector<reference::OutputError>(const std::vector<reference::HostTensor>& results)>;
+CheckResult check(const OperatorPlan& plan, const std::vector<reference::HostTensor>& tensors, const Judge& judge);
 
 }  // namespace gdnjit::autotune

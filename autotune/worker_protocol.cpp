@@ -28,6 +28,7 @@ Json to_json(const Options& options) {
 
 Options options_from_json(const Json& json) {
   Options options = Options::from_environment();
+  options.capture_directory.clear();  // candidates are timed
   options.device = json.at("device").get<std::string>();
   options.policy = static_cast<Policy>(json.at("policy").get<int>());
   options.cache_directory = json.at("cache_directory").get<std::string>();

@@ -38,12 +38,24 @@ enum class TensorRole : unsigned char {
   scratch,  // nor do they after it: memory that the call's kernels use between each other
 };
 
+// Whether a call's result depends on the contents before it, and whether its contents after the call are a result.
+constexpr bool is_read(TensorRole role) { return role == TensorRole::input || role == TensorRole::in_out; }
+constexpr bool is_written(TensorRole role) { return role == TensorRole::output || role == TensorRole::in_out; }
+
 // One tensor of a call, as a problem describes it.
 struct TensorSpec {
   std::string name;  // "q", "state_in"
   DType dtype = DType::f32;
   std::vector<std::int64_t> shape;  // with the problem's B
   TensorRole role = TensorRole::input;
+  std::string indexes{};  // its values are rows of this tensor, a pool; "" for other tensors
+  std::string rows_of{};  // its rows belong to those of this pool, and the same values name both; "" for other tensors
+};
+
+// What the shapes of a call's tensors say about it.
+struct CallDescription {
+  FieldMap problem;                 // with the call's B and T (of a ragged batch the average, rounded up)
+  std::vector<TensorSpec> tensors;  // with the call's shapes
 };
 
 // A problem with its tiles on one architecture: the kernels of a call, and what each is launched with. Immutable and
@@ -91,6 +103,10 @@ class Operator {
                                                       const Target& target) const = 0;
 
   virtual std::vector<TensorSpec> tensors(const FieldMap& problem) const = 0;
+  // For a plan's problem and a call of it. Looks at the shapes of the inputs and of nothing else; where one does not
+  // fit the problem, the description has what the problem says. Throws invalid_argument for tensors of the wrong number
+  // or rank.
+  virtual CallDescription describe_call(const FieldMap& problem, std::span<const TensorView> tensors) const = 0;
   virtual Footprint footprint(const FieldMap& problem) const = 0;
 };
 

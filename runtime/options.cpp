@@ -38,7 +38,7 @@ struct OptionEntry {
   void (*apply)(Options& options, std::string_view label, std::string_view text);
 };
 
-constexpr std::array<OptionEntry, 10> kOptions{{
+constexpr std::array<OptionEntry, 13> kOptions{{
     {"device", "GDNJIT_DEVICE",
      [](Options& options, std::string_view label, std::string_view text) {
        parse_device_choice(label, text);
@@ -89,6 +89,18 @@ constexpr std::array<OptionEntry, 10> kOptions{{
        require(text == "races" || text == "memory", "{}={}: must be races (all checks) or memory (all but races)",
                label, text);
        options.emulator_races = text == "races";
+     }},
+    {"capture", "GDNJIT_CAPTURE",
+     [](Options& options, std::string_view, std::string_view text) {
+       options.capture_directory = text.empty() ? Path() : path_of(text);
+     }},
+    {"capture_limit_mb", "GDNJIT_CAPTURE_LIMIT_MB",
+     [](Options& options, std::string_view label, std::string_view text) {
+       options.capture_limit_bytes = whole_number(label, text, 1, std::numeric_limits<std::int64_t>::max() >> 20) << 20;
+     }},
+    {"capture_files", "GDNJIT_CAPTURE_FILES",
+     [](Options& options, std::string_view label, std::string_view text) {
+       options.capture_files = whole_number(label, text, 1, std::numeric_limits<std::int64_t>::max());
      }},
 }};
 

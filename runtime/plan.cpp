@@ -1,11 +1,13 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <utility>
 
 #include "runtime/buffer_ranges.h"
 #include "runtime/build.h"
+#include "runtime/capture.h"
 #include "runtime/plan_cache.h"
 #include "runtime/runtime_impl.h"
 #include "runtime/support/check.h"
@@ -55,6 +57,11 @@ KernelInfo kernel_info(const Built& built, const LaunchGeometry& geometry) {
           .shared_bytes = binary.static_shared_bytes + static_cast<int>(geometry.shared_bytes)};
 }
 
+bool is_idle(const Call& call) {
+  const std::span<const Launch> launches = call.launches();
+  return std::all_of(launches.begin(), launches.end(), [](const Launch& launch) { return launch.geometry.empty(); });
+}
+
 }  // namespace
 
 std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Operator& op, const FieldMap& partial,
@@ -79,8 +86,8 @@ std::shared_ptr<const OperatorPlan> make_plan(Runtime::Impl& runtime, const Oper
         binary.key, [&] { return device.load({.entry = binary.entry, .ptx = binary.ptx, .cubin = binary.cubin}); }));
     info.kernels.push_back(kernel_info(built[index], geometries[index]));
   }
-  return std::make_shared<OperatorPlan>(device, choice.instance, std::move(kernels), op.tensors(problem),
-                                        std::move(info));
+  return std::make_shared<OperatorPlan>(device, op, choice.instance, std::move(kernels), op.tensors(problem),
+                                        std::move(info), runtime.capture());
 }
 
 std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, const Operator& op,
@@ -90,10 +97,12 @@ std::shared_ptr<const OperatorPlan> find_or_make_plan(Runtime::Impl& runtime, co
   return runtime.plans().insert(text, make_plan(runtime, op, problem));
 }
 
-OperatorPlan::OperatorPlan(Device& device, std::shared_ptr<const Instance> instance,
+OperatorPlan::OperatorPlan(Device& device, const Operator& op, std::shared_ptr<const Instance> instance,
                            std::vector<std::shared_ptr<const Kernel>> kernels, std::vector<TensorSpec> tensors,
-                           PlanInfo info)
+                           PlanInfo info, Capture* capture)
     : device_(&device),
+      operator_(&op),
+      capture_(capture),
       instance_(std::move(instance)),
       kernels_(std::move(kernels)),
       tensors_(std::move(tensors)),
@@ -108,8 +117,21 @@ void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream, const
           tensors_.size());
   Call call;
   instance_->pack(tensors, *device_, call);
+  if (capture_ == nullptr || is_idle(call)) return launch(call, tensors, stream, observer);
+  auto captured = capture_->begin(*device_, *operator_, info_, tensors_, tensors, stream);
+  try {
+    launch(call, tensors, stream, observer);
+  } catch (const Error& error) {
+    capture_->finish_failed(std::move(captured), error.what());
+    throw;
+  }
+  capture_->finish(std::move(captured));
+}
+
+void OperatorPlan::launch(const Call& call, std::span<const TensorView> tensors, Stream stream,
+                          const LaunchObserver* observer) const {
   if (device_->info().kind != DeviceKind::emulator) {
-    launch(call, stream, {}, observer);
+    launch_kernels(call, stream, {}, observer);
     return;
   }
   std::array<BufferRange, kMaxTensors> ranges;
@@ -117,11 +139,11 @@ void OperatorPlan::run(std::span<const TensorView> tensors, Stream stream, const
   for (const BufferRange& buffer : buffers) {
     if (buffer.role == TensorRole::scratch) device_->discard(buffer.begin, buffer.bytes, stream);
   }
-  launch(call, stream, buffers, observer);
+  launch_kernels(call, stream, buffers, observer);
 }
 
-void OperatorPlan::launch(const Call& call, Stream stream, std::span<const BufferRange> buffers,
-                          const LaunchObserver* observer) const {
+void OperatorPlan::launch_kernels(const Call& call, Stream stream, std::span<const BufferRange> buffers,
+                                  const LaunchObserver* observer) const {
   const std::span<const Launch> launches = call.launches();
   GDNJIT_CHECK(launches.empty() || launches.size() == kernels_.size(), "{} launches of {} kernels", launches.size(),
                kernels_.size());

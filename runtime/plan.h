@@ -18,6 +18,8 @@
 
 namespace gdnjit {
 
+class Capture;  // runtime/capture.h
+
 // A limit of one call, so that run() needs no memory of its own; Call has the others.
 inline constexpr std::size_t kMaxTensors = 32;
 
@@ -27,8 +29,10 @@ using LaunchObserver = std::function<void(std::size_t kernel)>;
 // An Instance with its loaded kernels on a device. Immutable and thread-safe.
 class OperatorPlan {
  public:
-  OperatorPlan(Device& device, std::shared_ptr<const Instance> instance,
-               std::vector<std::shared_ptr<const Kernel>> kernels, std::vector<TensorSpec> tensors, PlanInfo info);
+  // `capture`: where calls are written, if at all; it must outlive the plan, and so must `op`.
+  OperatorPlan(Device& device, const Operator& op, std::shared_ptr<const Instance> instance,
+               std::vector<std::shared_ptr<const Kernel>> kernels, std::vector<TensorSpec> tensors, PlanInfo info,
+               Capture* capture);
 
   // `tensors` in the order of Operator::tensors(problem). Checks, packs and launches the kernels one after another;
   // allocates nothing. B = 0 does nothing. Throws invalid_argument before any device work.
@@ -40,10 +44,14 @@ class OperatorPlan {
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
 
  private:
-  void launch(const Call& call, Stream stream, std::span<const BufferRange> buffers,
+  void launch(const Call& call, std::span<const TensorView> tensors, Stream stream,
               const LaunchObserver* observer) const;
+  void launch_kernels(const Call& call, Stream stream, std::span<const BufferRange> buffers,
+                      const LaunchObserver* observer) const;
 
   Device* device_;
+  const Operator* operator_;
+  Capture* capture_;
   std::shared_ptr<const Instance> instance_;
   std::vector<std::shared_ptr<const Kernel>> kernels_;  // of Instance::kernels()
   std::vector<TensorSpec> tensors_;

@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "runtime/capture.h"
 #include "runtime/device_choice.h"
 #include "runtime/nvrtc.h"
 #include "runtime/plan_cache.h"
@@ -52,6 +53,7 @@ Runtime::Impl::Impl(const Options& options, std::unique_ptr<Device> device, std:
       cache_(std::make_unique<cache::KernelCache>(cache_options(options_))),
       templates_(open_templates(options_)),
       compiler_(std::move(compiler)),
+      capture_(options_.capture_directory.empty() ? nullptr : std::make_unique<Capture>(options_)),
       plans_(std::make_unique<PlanCache>()) {}
 
 Runtime::Impl::~Impl() = default;

@@ -16,6 +16,7 @@
 
 namespace gdnjit {
 
+class Capture;    // runtime/capture.h
 class PlanCache;  // runtime/plan_cache.h
 
 class Runtime::Impl {
@@ -39,6 +40,7 @@ class Runtime::Impl {
   // The GPU's number as Options::device and DLPack count it; 0 on the emulator.
   int device_ordinal() const { return device_ordinal_; }
   PlanCache& plans() const { return *plans_; }
+  Capture* capture() const { return capture_.get(); }  // nullptr: calls are not captured
 
   // The tuner registers itself here so that policy `tune_on_miss` can call it without an arrow from runtime to
   // autotune. Unset: tune_on_miss acts as cached. Set it before the first plan.
@@ -59,6 +61,7 @@ class Runtime::Impl {
   bool no_nvrtc_ = false;      // toolchain() has searched in vain; compiler() searches again
   std::mutex compiler_mutex_;  // of compiler_, toolchain_ and no_nvrtc_
   std::mutex tuning_mutex_;
+  std::unique_ptr<Capture> capture_;
   std::unique_ptr<PlanCache> plans_;
   TuneHook tune_hook_;
 };

@@ -232,18 +232,33 @@ void pack_output(const StepProblem& layer, const Extents& extents, TensorReader&
   params.o_strides = {stride(o, 0), stride(o, 1), stride(o, 2), 0};
 }
 
-std::string_view extents_tensor(const StepProblem& layer) {
-  const LayerUses uses(layer);
-  if (layer.write_output) return "o";
-  return !uses.separate ? "packed" : uses.q ? "q" : "k";
-}
-
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors) {
   // With an output its shape counts, so that an empty batch needs to name nothing else.
-  const TensorView& tensor = layer.write_output ? tensors.back() : tensors.front();
-  const int rank = layer.write_output || layer.input_layout == InputLayout::separate ? 4 : 3;
-  require(tensor.rank == rank, "{}: has rank {}, must be {}", extents_tensor(layer), tensor.rank, rank);
-  return {tensor.shape[0], tensor.shape[1]};
+  if (layer.write_output) {
+    const TensorView& o = tensors.back();
+    require(o.rank == 4, "o: has rank {}, must be 4", o.rank);
+    return {o.shape[0], o.shape[1]};
+  }
+  return describe_extents(layer, tensors);
+}
+
+Extents describe_extents(const StepProblem& layer, std::span<const TensorView> tensors) {
+  const LayerUses uses(layer);
+  const TensorView& first = tensors[uses.q ? 1 : 0];
+  const std::string_view name = uses.separate ? "k" : "packed";
+  require(first.rank == (uses.separate ? 4 : 3), "{}: has rank {}, must be {}", name, first.rank,
+          uses.separate ? 4 : 3);
+  return {first.shape[0], first.shape[1]};
+}
+
+void take_extent(std::string_view name, std::size_t axis, std::span<const TensorView> tensors,
+                 std::vector<TensorSpec>& specs) {
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    if (specs[i].name != name) continue;
+    require(tensors[i].rank == static_cast<int>(specs[i].shape.size()), "{}: has rank {}, must be {}", name,
+            tensors[i].rank, specs[i].shape.size());
+    specs[i].shape[axis] = tensors[i].shape[axis];
+  }
 }
 
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead) {

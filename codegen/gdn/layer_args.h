@@ -74,12 +74,18 @@ void pack_inputs(const StepProblem& layer, const StepConfig& config, const Exten
 // o, the last tensor of a layer that has it.
 void pack_output(const StepProblem& layer, const Extents& extents, TensorReader& reader, StepParams& params);
 
-// The extents of a call: from o, or without one from the first tensor (q, k or packed).
-std::string_view extents_tensor(const StepProblem& layer);
+// The extents of a call: from o, or without one from k or packed.
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);
 
 // Strides of value head hv = (h, j) in a tensor [B,T,HV,..] whose heads lie `head` apart.
 HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head);
+
+// The same for Operator::describe_call(): from k or packed, which every call has.
+Extents describe_extents(const StepProblem& layer, std::span<const TensorView> tensors);
+
+// Takes over from a call the extents of `axis` that its caller chooses, for tensor `name` if the call has it.
+void take_extent(std::string_view name, std::size_t axis, std::span<const TensorView> tensors,
+                 std::vector<TensorSpec>& specs);
 
 // The shape of one head's state, [V, K] or [K, V].
 std::vector<std::int64_t> state_shape(const StepProblem& layer, std::initializer_list<std::int64_t> lead);

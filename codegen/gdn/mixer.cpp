@@ -139,6 +139,7 @@ void add_mixer_specs(const StepProblem& problem, std::vector<TensorSpec>& tensor
   add(uses.conv, "conv_weight", problem.conv_dtype, {C, problem.conv_width});
   add(uses.conv_bias, "conv_bias", problem.conv_dtype, {C});
   add(uses.conv, "conv_state_in", problem.conv_state_dtype, {rows, C, past}, state_role);
+  if (uses.conv && problem.state_store == StateStore::pool) tensors.back().rows_of = "state_in";
   add(uses.conv_state_out, "conv_state_out", problem.conv_state_dtype, {B, C, past}, TensorRole::output);
   add(uses.accepted_conv_states, "accepted_conv_states", problem.conv_state_dtype, {B, T, C, past});
   add(uses.step_conv_states, "step_conv_states", problem.conv_state_dtype, {B, T, C, past}, TensorRole::output);

@@ -4,6 +4,7 @@
 #include <bit>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "codegen/fields.h"
 #include "codegen/gdn/layer_args.h"
@@ -97,6 +98,10 @@ class RecurrentOperator : public Operator {
   }
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return recurrent_tensors(parse(problem)); }
+
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> tensors) const override {
+    return describe_recurrent(parse(fields), tensors);
+  }
 
   Footprint footprint(const FieldMap& fields) const override {
     const RecurrentProblem problem = parse(fields);
@@ -202,9 +207,10 @@ StepConfig recurrent_config(const RecurrentProblem& problem, const StepTiles& ti
   return config;
 }
 
-std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
+namespace {
+
+std::vector<TensorSpec> tensors_of(const RecurrentProblem& problem, const Extents& extents) {
   const std::int64_t B = problem.batch;
-  const Extents extents = problem.ragged ? Extents{1, B * problem.tokens} : Extents{B, problem.tokens};
   const StepProblem layer = layer_of(problem);
   const Uses uses(problem);
   std::vector<TensorSpec> tensors;
@@ -224,12 +230,37 @@ std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
     add("state_out", problem.state_dtype, state_shape(layer, {uses.write_slot ? pool_rows : B}),
         uses.write_slot ? TensorRole::in_out : TensorRole::output);
   }
-  if (uses.read_slot) add("read_slot", problem.slot_dtype, {B});
-  if (uses.write_slot) add("write_slot", problem.slot_dtype, {B});
+  const auto add_slots = [&](std::string_view name, std::string_view pool) {
+    add(name, problem.slot_dtype, {B});
+    tensors.back().indexes = pool;
+  };
+  if (uses.read_slot) add_slots("read_slot", "state_in");
+  if (uses.write_slot) add_slots("write_slot", uses.state_out ? "state_out" : "state_in");
   if (uses.output) {
     add("o", problem.output_dtype, {extents.B, extents.T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
   }
   return tensors;
+}
+
+}  // namespace
+
+std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
+  const std::int64_t B = problem.batch;
+  return tensors_of(problem, problem.ragged ? Extents{1, B * problem.tokens} : Extents{B, problem.tokens});
+}
+
+CallDescription describe_recurrent(RecurrentProblem problem, std::span<const TensorView> tensors) {
+  const StepProblem layer = layer_of(problem);
+  const Uses uses(problem);
+  const TensorReader number(kText.operator_name, tensors, LayerUses(layer).count() + uses.count());
+  const Extents extents = describe_extents(layer, tensors);
+  problem.batch = problem.ragged ? sequences(layer, extents, tensors) : extents.B;
+  const std::int64_t sharers = problem.ragged ? std::max<std::int64_t>(problem.batch, 1) : 1;
+  problem.tokens = (extents.T + sharers - 1) / sharers;
+  std::vector<TensorSpec> specs = tensors_of(problem, extents);
+  if (uses.read_slot) take_extent("state_in", 0, tensors, specs);
+  if (uses.write_slot) take_extent("state_out", 0, tensors, specs);
+  return {to_fields(complete_recurrent(problem)), std::move(specs)};
 }
 
 std::size_t gather_recurrent_args(const RecurrentProblem& problem, const RecurrentArgs& args,

@@ -27,6 +27,8 @@ StepConfig recurrent_config(const RecurrentProblem& problem, const StepTiles& ti
 // The tensors that the problem uses, in call order.
 std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem);
 
+CallDescription describe_recurrent(RecurrentProblem problem, std::span<const TensorView> tensors);
+
 inline constexpr std::size_t kMaxRecurrentTensors = 13;
 
 // Puts the arguments into the order of recurrent_tensors and returns their number. Allocates nothing.

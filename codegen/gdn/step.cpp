@@ -79,6 +79,10 @@ class StepOperator : public Operator {
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return step_tensors(parse(problem)); }
 
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> tensors) const override {
+    return describe_step(parse(fields), tensors);
+  }
+
   Footprint footprint(const FieldMap& fields) const override {
     const StepProblem problem = parse(fields);
     const bool keeps_steps = problem.state_steps != StatePlace::none;

@@ -25,6 +25,8 @@ StepConfig step_config(const StepProblem& problem, const StepTiles& tiles);
 // The tensors that the problem uses, in call order.
 std::vector<TensorSpec> step_tensors(const StepProblem& problem);
 
+CallDescription describe_step(StepProblem problem, std::span<const TensorView> tensors);
+
 inline constexpr std::size_t kMaxStepTensors = 24;
 
 // Puts the arguments into the order of step_tensors and returns their number. An empty state_out means in place, and so

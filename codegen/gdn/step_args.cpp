@@ -1,9 +1,12 @@
 // The tensors of gdn.step: which there are, whether a call's are right, and how they become kernel parameters.
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "codegen/gdn/layer_args.h"
 #include "codegen/gdn/mixer.h"
+#include "codegen/gdn/options_names.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
 
@@ -105,20 +108,40 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem) {
   const bool pool_changes = uses.write_slot || uses.step_slot;
   add("state_in", problem.state_dtype, state_shape(problem, {rows}),
       pool_changes ? TensorRole::in_out : TensorRole::input);
-  if (uses.pool) add("read_slot", problem.slot_dtype, {B});
-  if (uses.write_slot) add("write_slot", problem.slot_dtype, {B});
+  const auto add_slots = [&](std::string_view name, std::vector<std::int64_t> shape) {
+    add(name, problem.slot_dtype, std::move(shape));
+    tensors.back().indexes = "state_in";
+  };
+  if (uses.pool) add_slots("read_slot", {B});
+  if (uses.write_slot) add_slots("write_slot", {B});
   if (uses.state_out) add("state_out", problem.state_dtype, state_shape(problem, {B}), TensorRole::output);
   if (uses.num_accepted) add("num_accepted", DType::i32, {B});
   if (uses.accepted_states) add("accepted_states", problem.state_dtype, state_shape(problem, {B, T}));
-  if (uses.accepted_slot) add("accepted_slot", problem.slot_dtype, {B, T});
+  if (uses.accepted_slot) add_slots("accepted_slot", {B, T});
   if (uses.parent) add("parent", DType::i32, {B, T});
   if (uses.step_states) {
     add("step_states", problem.state_dtype, state_shape(problem, {B, T}), TensorRole::output);
   }
-  if (uses.step_slot) add("step_slot", problem.slot_dtype, {B, T});
+  if (uses.step_slot) add_slots("step_slot", {B, T});
   add_mixer_specs(problem, tensors);
   if (uses.output) add("o", problem.output_dtype, {B, T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
   return tensors;
+}
+
+CallDescription describe_step(StepProblem problem, std::span<const TensorView> tensors) {
+  const Uses uses(problem);
+  const TensorReader number("gdn.step", tensors,
+                            LayerUses(problem).count() + uses.count() + mixer_tensor_count(problem));
+  const Extents extents = describe_extents(problem, tensors);
+  problem.batch = extents.B;
+  problem.tokens = static_cast<int>(std::min<std::int64_t>(extents.T, kMaxStepTokens + 1));
+  std::vector<TensorSpec> specs = step_tensors(problem);
+  if (uses.pool) take_extent("state_in", 0, tensors, specs);
+  if (uses.pool) take_extent("conv_state_in", 0, tensors, specs);
+  take_extent("accepted_states", 1, tensors, specs);
+  take_extent("accepted_conv_states", 1, tensors, specs);
+  take_extent("accepted_slot", 1, tensors, specs);
+  return {to_fields(complete_step(problem)), std::move(specs)};
 }
 
 std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
@@ -152,7 +175,7 @@ std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std
   TensorReader reader("gdn.step", tensors, inputs + uses.count() + mixer_tensor_count(problem));
   const std::int64_t B = read_extents(problem, tensors).B;
   require(!problem.exact_batch || B == problem.batch, "{}: B={}, the plan was made for exactly B={}",
-          extents_tensor(problem), B, problem.batch);
+          uses.output ? "o" : "k", B, problem.batch);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory
 
   const Extents extents{B, problem.tokens};

@@ -17,6 +17,14 @@ __device__ __forceinline__ unsigned from_lane_xor(unsigned value, int offset) {
   return other;
 }
 
+// The number of the calling warp in its block. The compiler sees that it is the same for all lanes, so branches on it
+// cost nothing around instructions that a whole warp must reach together.
+__device__ __forceinline__ int warp_of_block() {
+  int warp = static_cast<int>(threadIdx.x / kWarpLanes);
+  asm("shfl.sync.idx.b32 %0, %0, 0, 0x1f, 0xffffffff;" : "+r"(warp));
+  return warp;
+}
+
 // The value of lane `lane`.
 __device__ __forceinline__ float from_lane(float value, int lane) {
   float other;

@@ -3,19 +3,19 @@
 //
 // A call is a sequence of kernels in one stream:
 //   prepare  token-parallel, a block for each (chunk, key head): norms, cumulative decay, the inverse A and the
-//   products
-//            P = q k^T, both with the gate applied, into a ChunkRecord for each (chunk, value head)
+//            products P = q k^T, both with the gate applied, into a ChunkRecord for each (chunk, value head)
 //   scan     a block for each (sequence, value head, block of V), over the chunks in order, the state in registers
 //
 // With G_i the cumulative log decay in the chunk, r the norms' factors (rq with the scale), kC = 64:
-//   A_ij = [(I + strict_lower(beta_i rk_i rk_j <k_i, k_j>))^-1]_ij e^(G_i - G_j) beta_j      j <= i, else 0
+//   A_ij = [(I + strict_lower(beta_i rk_i rk_j <k_i, k_j>))^-1]_ij e^(G_i - G_j) beta_j      j < i, else 0
 //   P_ij = rq_i rk_j <q_i, k_j> e^(G_i - G_j)                                               j <= i, else 0
 //   W  = v - e^(G_i) rk_i (k S)
-//   D  = A W
+//   D  = beta W + A W
 //   o  = e^(G_i) rq_i (q S) + P D
 //   S  = e^(G_last) S + k^T (e^(G_last - G_i) rk_i D)
-// with k and q as they are in memory. Tokens past a sequence's end have zero rows and columns in A and P and zero
-// factors. Per-channel gates are part of k and q: see ChunkConfig::tiles.
+// (the diagonal of the inverse is 1, so beta stays fp32) with k and q as they are in memory. Tokens past a sequence's
+// end have zero rows and columns in A and P and zero factors. Per-channel gates are part of k and q: see
+// ChunkConfig::tiles.
 #pragma once
 
 #include <gdnjit/dtype.h>
@@ -126,7 +126,7 @@ struct ChunkFactors {
     kState = 0,                       // [64] e^(G_i) rk_i
     kQuery = kState + 4 * kChunk,     // [64] e^(G_i) rq_i
     kKey = kQuery + 4 * kChunk,       // [64] e^(G_last - G_i) rk_i
-    kStrength = kKey + 4 * kChunk,    // [64] beta_i, also for gates per channel: the diagonal of A before its rounding
+    kStrength = kKey + 4 * kChunk,    // [64] beta_i, also for gates per channel
     kDecay = kStrength + 4 * kChunk,  // e^(G_last): one, or one for each channel
   };
   static constexpr int bytes(const ChunkConfig& c) { return kDecay + (c.per_channel() ? 4 * c.padded_k() : 16); }

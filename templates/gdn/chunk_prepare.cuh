@@ -8,6 +8,7 @@
 // The blocks of phase 2 take the place of the rows in shared memory, with the norms' factors applied.
 #pragma once
 
+#include "device/barrier.cuh"
 #include "device/cp_async.cuh"
 #include "device/grid.cuh"
 #include "device/ldmatrix.cuh"
@@ -20,7 +21,8 @@ template <ChunkConfig c>
 struct ChunkPrepare {
   static_assert(c.tiles != ChunkTiles::value_head, "gates per channel have a kernel of their own");
   static_assert(!c.per_channel());
-  static_assert(c.tiles == ChunkTiles::key_head || !chunk_needs_copies(c.io_dtype, c.norm, c.norm_eps));
+  static_assert(c.tiles == ChunkTiles::key_head || !chunk_needs_copies(c.io_dtype, c.norm, c.norm_eps),
+                "fp32 inputs, and fp16 keys that this norm may stretch far, need copies: tiles = key_head");
   using Place = ChunkPlace<c>;
 
   enum : bool {
@@ -35,6 +37,8 @@ struct ChunkPrepare {
   enum : int {
     kWarps = 4,
     kThreads = 32 * kWarps,
+    kMinBlocks =
+        4,  // of an SM: for __launch_bounds__. ptxas takes twice the registers if it may, and hides less with them
     kPairs = kWarps / 2,
     kGroup = c.heads_v / c.heads_k,
     kSlab = c.padded_k() < 128 ? c.padded_k() : 128,  // keys of a slab
@@ -61,9 +65,9 @@ struct ChunkPrepare {
         unsigned char q[kTileBytes];
       } rows;
       struct {
-        float kk[kBlocks * kBlockFloats];
+        ChunkNegated kk;
         float qk[kBlocks * kBlockFloats];
-        float inverse[kPairs][ChunkInverse::kScratchWords];
+        ChunkInverse inverse[kPairs];
         HeadTokens tokens[kPairs];
       } heads;
     };
@@ -76,6 +80,8 @@ struct ChunkPrepare {
   struct Warp {
     int warp, lane, pair, half;
   };
+  static __device__ __forceinline__ void meet(const Warp& at) { device::sync_group<64, kPairs>(at.pair); }
+
   struct GateInputs {
     device::Word<c.gate_dtype> gate[2][1];
     device::Word<c.beta_dtype> beta[2][1];
@@ -86,14 +92,19 @@ struct ChunkPrepare {
   // 16-bit rows as they are, copied asynchronously. Past the sequence's end and past K come zeros.
   static __device__ __forceinline__ void copy_rows(const void* source, long long stride, int valid, int slab,
                                                    unsigned target) {
-    constexpr int kUnits = kSlab / 8;
+    constexpr int kUnits = kSlab / 8, kRows = kThreads / kUnits;  // of a round
+    const int first_row = static_cast<int>(threadIdx.x / kUnits), unit = static_cast<int>(threadIdx.x % kUnits);
+    if (kThreads % kUnits != 0 && first_row >= kRows) return;
+    const int key = slab * kSlab + unit * 8;
+    const int rows = key < c.head_dim_k ? valid : 0;
+    const void* from = device::element<c.io_dtype>(source, first_row * stride + key);
+    unsigned place = target + first_row * kPitch + unit * 16;
 #pragma unroll
-    for (int i = 0; i < kChunk * kUnits; i += kThreads) {
-      const unsigned unit = i + threadIdx.x;
-      const int row = static_cast<int>(unit / kUnits), key = slab * kSlab + static_cast<int>(unit % kUnits) * 8;
-      const bool inside = row < valid && key < c.head_dim_k;
-      const void* from = inside ? device::element<c.io_dtype>(source, row * stride + key) : source;
-      device::cp_async_or_zeros<16>(target + row * kPitch + unit % kUnits * 16, from, inside ? 16 : 0);
+    for (int row = 0; row < kChunk; row += kRows) {
+      if (kChunk % kRows != 0 && first_row + row >= kChunk) break;
+      device::cp_async_or_zeros<16>(place, from, first_row + row < rows ? 16 : 0);
+      place += kRows * kPitch;
+      from = device::element<c.io_dtype>(from, kRows * stride);
     }
   }
 
@@ -232,7 +243,7 @@ struct ChunkPrepare {
     const unsigned query_columns = q + (16 * at.warp + b.row) * kPitch + 2 * b.column;
     constexpr int kSteps = kSlab / 16;
     const int steps = kSlabs == 1 || slab < kSlabs - 1 ? kSteps : (c.padded_k() - (kSlabs - 1) * kSlab) / 16;
-#pragma unroll 2
+#pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       unsigned query[4], key[4];
       if constexpr (kQuery) device::ldmatrix<4>(query, query_rows + 32 * step);
@@ -297,32 +308,34 @@ struct ChunkPrepare {
     }
   }
 
-  // Block (i, j) of k k^T or q k^T in shared memory, four floats a lane twice.
-  static __device__ __forceinline__ float* block_at(float* blocks, int i, int j, int lane) {
-    return blocks + (i * (i + 1) / 2 + j) * kBlockFloats + 4 * lane;
+  // Block (i, j) of q k^T in shared memory: four floats a lane, twice.
+  static __device__ __forceinline__ int block_start(int i, int j, int lane) {
+    return (i * (i + 1) / 2 + j) * kBlockFloats + 4 * lane;
   }
   static __device__ __forceinline__ ChunkBlock load_block(const float* blocks, int i, int j, int lane) {
-    const float* place = blocks + (i * (i + 1) / 2 + j) * kBlockFloats + 4 * lane;
+    const float* place = blocks + block_start(i, j, lane);
     const float4 left = *reinterpret_cast<const float4*>(place), right = *reinterpret_cast<const float4*>(place + 128);
     return {{left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w}};
   }
 
-  // A row of blocks with the norms' factors.
-  static __device__ __forceinline__ void store_products(const ChunkBlock (&sums)[4], int i, int lane,
-                                                        const float* row_norm, const float* key_norm, float* blocks) {
-    const float rows[2] = {row_norm[16 * i + lane / 4], row_norm[16 * i + lane / 4 + 8]};
+  // Row i of blocks with the norms' factors, by store(j, block).
+  template <typename Store>
+  static __device__ __forceinline__ void store_products(const ChunkBlock (&sums)[4], int i, int lane, float sign,
+                                                        const float* row_norm, const float* key_norm, Store store) {
+    const float rows[2] = {sign * row_norm[16 * i + lane / 4], sign * row_norm[16 * i + lane / 4 + 8]};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       if (j > i) continue;
-      float* place = block_at(blocks, i, j, lane);
+      ChunkBlock block;
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         const float2 columns = *reinterpret_cast<const float2*>(key_norm + 16 * j + 8 * n + 2 * (lane % 4));
-        const float* d = sums[j].d + 4 * n;
-        *reinterpret_cast<float4*>(place + 128 * n) =
-            make_float4(d[0] * rows[0] * columns.x, d[1] * rows[0] * columns.y, d[2] * rows[1] * columns.x,
-                        d[3] * rows[1] * columns.y);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          block.d[4 * n + e] = sums[j].d[4 * n + e] * rows[e / 2] * (e % 2 == 0 ? columns.x : columns.y);
+        }
       }
+      store(j, block);
     }
   }
 
@@ -365,10 +378,8 @@ struct ChunkPrepare {
     return log2 < -128.0f ? -128.0f : log2;
   }
 
-  // Decays of a head's tokens into `tokens`, the factors and the state's decay into its record.
   static __device__ __forceinline__ void find_decays(const ChunkParams& p, int hv, int valid, int lane,
-                                                     const GateInputs& inputs, const Plan& plan, HeadTokens& tokens,
-                                                     unsigned char* record) {
+                                                     const GateInputs& inputs, HeadTokens& tokens) {
     const GateParameters gate = gate_parameters<c>(p, hv);
     float g[2];
 #pragma unroll
@@ -381,7 +392,7 @@ struct ChunkPrepare {
     // G at the ends of the blocks of 16.
     const float at_15 = device::from_lane(g[0], 15), at_31 = device::from_lane(g[0], 31);
     g[1] += at_31;
-    const float at_47 = device::from_lane(g[1], 15), last = device::from_lane(g[1], 31);
+    const float at_47 = device::from_lane(g[1], 15);
 
     const bool upper = lane >= 16;
     tokens.row[lane] = upper ? device::exp2_approx(g[0] - at_15) : 1.0f;
@@ -391,29 +402,34 @@ struct ChunkPrepare {
     tokens.columns[columns_of(3) + lane] = device::exp2_approx(at_47 - g[0]);
     if (!upper) tokens.columns[columns_of(3) + lane + 32] = device::exp2_approx(at_47 - g[1]);
 
+    tokens.decay[lane] = g[0];
+    tokens.decay[lane + 32] = g[1];
+  }
+
+  // The factors of a head's tokens and the state's decay, into its record.
+  static __device__ __forceinline__ void store_factors(int lane, const Plan& plan, const HeadTokens& tokens,
+                                                       unsigned char* record) {
     float* factors = reinterpret_cast<float*>(record + ChunkRecord::kFactors);
+    const float last = tokens.decay[kChunk - 1];
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       const int token = lane + 32 * n;
-      tokens.decay[token] = g[n];
-      const float decay = device::exp2_approx(g[n]);
-      factors[ChunkFactors::kState / 4 + token] = decay * plan.key_norm[token];
+      const float g = tokens.decay[token], decay = device::exp2_approx(g), key_norm = plan.key_norm[token];
+      factors[ChunkFactors::kState / 4 + token] = decay * key_norm;
       if constexpr (kQuery) factors[ChunkFactors::kQuery / 4 + token] = decay * plan.query_norm[token];
-      factors[ChunkFactors::kKey / 4 + token] = device::exp2_approx(last - g[n]) * plan.key_norm[token];
+      factors[ChunkFactors::kKey / 4 + token] = device::exp2_approx(last - g) * key_norm;
+      factors[ChunkFactors::kStrength / 4 + token] = tokens.strength[token];
     }
     if (lane < 4) factors[ChunkFactors::kDecay / 4 + lane] = device::exp2_approx(last);  // all that is copied
   }
 
   static __device__ __forceinline__ void find_strengths(int valid, int lane, const GateInputs& inputs,
-                                                        HeadTokens& tokens, unsigned char* record) {
-    float* factors = reinterpret_cast<float*>(record + ChunkRecord::kFactors);
+                                                        HeadTokens& tokens) {
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       float x[1];
       device::unpack<c.beta_dtype, 1>(inputs.beta[n], x);
-      const float strength = lane + 32 * n < valid ? write_strength<c>(x[0]) : 0.0f;
-      tokens.strength[lane + 32 * n] = strength;
-      factors[ChunkFactors::kStrength / 4 + lane + 32 * n] = strength;
+      tokens.strength[lane + 32 * n] = lane + 32 * n < valid ? write_strength<c>(x[0]) : 0.0f;
     }
   }
 
@@ -433,24 +449,22 @@ struct ChunkPrepare {
     *reinterpret_cast<unsigned*>(place) = word;
   }
 
-  // Diagonal block d of A and P. Decays are differences here; above the diagonal they are not looked at.
-  static __device__ __forceinline__ void store_diagonal(const Plan& plan, const HeadTokens& tokens,
-                                                        const float* inverse, int d, int lane, unsigned char* record) {
-    const ChunkBlock x = ChunkSharedBlock::load_transposed(inverse, lane);
+  // Diagonal block d of A, from B_dd, and of P. Decays are differences here; above the diagonal they are not looked at.
+  static __device__ __forceinline__ void store_diagonal(const Plan& plan, const HeadTokens& tokens, const ChunkBlock& x,
+                                                        int d, int lane, unsigned char* record) {
     const ChunkBlock qk = kQuery ? load_block(plan.heads.qk, d, d, lane) : ChunkBlock{};
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       const float2 decay_j = pair_at(tokens.decay + 16 * d + 8 * n, lane);
-      const float2 strength = pair_at(tokens.strength + 16 * d + 8 * n, lane);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int row = lane / 4 + 8 * h, column = 8 * n + 2 * (lane % 4);
         const float decay_i = tokens.decay[16 * d + row];
         const float weights[2] = {column <= row ? device::exp2_approx(decay_i - decay_j.x) : 0.0f,
                                   column + 1 <= row ? device::exp2_approx(decay_i - decay_j.y) : 0.0f};
+        const float below[2] = {column < row ? weights[0] : 0.0f, column + 1 < row ? weights[1] : 0.0f};
         const int e = 4 * n + 2 * h;
-        store_words(record + ChunkRecord::kA, d, d, h, n, lane,
-                    packed(x.d[e] * weights[0] * strength.x, x.d[e + 1] * weights[1] * strength.y));
+        store_words(record + ChunkRecord::kA, d, d, h, n, lane, packed(x.d[e] * below[0], x.d[e + 1] * below[1]));
         if constexpr (kQuery) {
           store_words(record + ChunkRecord::kP, d, d, h, n, lane,
                       packed(qk.d[e] * weights[0], qk.d[e + 1] * weights[1]));
@@ -459,34 +473,23 @@ struct ChunkPrepare {
     }
   }
 
-  // Block (i, j) of A, from X_ij transposed, and of P; decays are products of a row's and a column's.
+  // Block (i, j) of A, from B_ij, and of P; decays are products of a row's and a column's.
   static __device__ __forceinline__ void store_below(const Plan& plan, const HeadTokens& tokens, const ChunkBlock& x,
                                                      int i, int j, int lane, unsigned char* record) {
-    const float* rows = tokens.row + 16 * i;
+    const ChunkBlock qk = kQuery ? load_block(plan.heads.qk, i, j, lane) : ChunkBlock{};
+    const float* rows = tokens.row + 16 * i + lane / 4;
     const float* columns = tokens.columns + columns_of(i) + 16 * j;
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {  // of the columns, which are the registers' rows
-      const int column = lane / 4 + 8 * h;
-      const float factor = columns[column] * tokens.strength[16 * j + column];
+    for (int n = 0; n < 2; ++n) {
+      const float2 column = pair_at(columns + 8 * n, lane);
 #pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const float2 row = pair_at(rows + 8 * n, lane);
+      for (int h = 0; h < 2; ++h) {
+        const float weights[2] = {rows[8 * h] * column.x, rows[8 * h] * column.y};
         const int e = 4 * n + 2 * h;
-        const unsigned word = packed(x.d[e] * row.x * factor, x.d[e + 1] * row.y * factor);
-        store_words(record + ChunkRecord::kA, i, j, n, h, lane, device::transpose_matrix(word));
-      }
-    }
-    if constexpr (kQuery) {
-      const ChunkBlock qk = load_block(plan.heads.qk, i, j, lane);
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        const float2 column = pair_at(columns + 8 * n, lane);
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const float row = rows[lane / 4 + 8 * h];
-          const int e = 4 * n + 2 * h;
+        store_words(record + ChunkRecord::kA, i, j, h, n, lane, packed(x.d[e] * weights[0], x.d[e + 1] * weights[1]));
+        if constexpr (kQuery) {
           store_words(record + ChunkRecord::kP, i, j, h, n, lane,
-                      packed(qk.d[e] * row * column.x, qk.d[e + 1] * row * column.y));
+                      packed(qk.d[e] * weights[0], qk.d[e + 1] * weights[1]));
         }
       }
     }
@@ -495,32 +498,26 @@ struct ChunkPrepare {
   static __device__ __forceinline__ void process_head(const ChunkParams& p, const ValueHead& head, int valid,
                                                       const Warp& at, const GateInputs& inputs, Plan& plan) {
     HeadTokens& tokens = plan.heads.tokens[at.pair];
-    float* scratch = plan.heads.inverse[at.pair];
     unsigned char* record =
         p.workspace + (static_cast<long long>(blockIdx.x / c.heads_k) * c.heads_v + head.hv) * ChunkRecord::bytes(c);
-    const int barrier = 1 + at.pair;
     if (at.half == 0) {
-      find_decays(p, head.hv, valid, at.lane, inputs, plan, tokens, record);
+      find_decays(p, head.hv, valid, at.lane, inputs, tokens);
     } else {
-      find_strengths(valid, at.lane, inputs, tokens, record);
+      find_strengths(valid, at.lane, inputs, tokens);
     }
-    device::sync_threads<64>(barrier);
+    meet(at);
+    if (at.half == 1) store_factors(at.lane, plan, tokens, record);
 
-    const auto load_n = [&](int i, int k) {
-      ChunkBlock block = load_block(plan.heads.kk, i, k, at.lane);
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        block.d[e] *= -tokens.strength[16 * i + at.lane / 4 + 8 * (e / 2 % 2)];
-      }
-      return block;
-    };
-    const ChunkInverse::Half x = ChunkInverse::run(scratch, at.lane, at.half, barrier, load_n);
+    const ChunkInverse::Half x =
+        plan.heads.inverse[at.pair].run(plan.heads.kk, tokens.strength, at.lane, at.half, [&] { meet(at); });
     const int d = 2 * at.half;
-    store_diagonal(plan, tokens, ChunkInverse::block(scratch, d), d, at.lane, record);
-    store_diagonal(plan, tokens, ChunkInverse::block(scratch, d + 1), d + 1, at.lane, record);
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      store_diagonal(plan, tokens, plan.heads.inverse[at.pair].diagonal_block(d + n, at.lane), d + n, at.lane, record);
+    }
     store_below(plan, tokens, x.near, d + 1, d, at.lane, record);
-    store_below(plan, tokens, x.far[0], 2, at.half, at.lane, record);
-    store_below(plan, tokens, x.far[1], 3, at.half, at.lane, record);
+#pragma unroll
+    for (int n = 0; n < 2; ++n) store_below(plan, tokens, x.far[n], 2 + at.half, n, at.lane, record);
   }
 
   // ---- the kernel
@@ -537,7 +534,7 @@ struct ChunkPrepare {
     const int h = static_cast<int>(blockIdx.x % c.heads_k);
     const int rest = place.tokens - chunk * kChunk;
     const int valid = rest < kChunk ? rest : kChunk;
-    const int warp_index = static_cast<int>(threadIdx.x / 32);
+    const int warp_index = device::warp_of_block();
     const Warp at{warp_index, static_cast<int>(threadIdx.x % 32), warp_index / 2, warp_index % 2};
 
     place.head = value_head_of_group<c>(h, at.pair);
@@ -554,9 +551,14 @@ struct ChunkPrepare {
     }
     find_norms(at, sums, valid, plan);
     __syncthreads();
-    store_products(sums.kk, 3 - at.warp, at.lane, plan.key_norm, plan.key_norm, plan.heads.kk);
+    store_products(sums.kk, 3 - at.warp, at.lane, -1.0f, plan.key_norm, plan.key_norm,
+                   [&](int j, const ChunkBlock& n) { plan.heads.kk.store(3 - at.warp, j, at.lane, n); });
     if constexpr (kQuery) {
-      store_products(sums.qk, at.warp, at.lane, plan.query_norm, plan.key_norm, plan.heads.qk);
+      store_products(sums.qk, at.warp, at.lane, 1.0f, plan.query_norm, plan.key_norm, [&](int j, const ChunkBlock& x) {
+        float* place = plan.heads.qk + block_start(at.warp, j, at.lane);
+        *reinterpret_cast<float4*>(place) = make_float4(x.d[0], x.d[1], x.d[2], x.d[3]);
+        *reinterpret_cast<float4*>(place + 128) = make_float4(x.d[4], x.d[5], x.d[6], x.d[7]);
+      });
     }
     __syncthreads();
 
@@ -568,7 +570,7 @@ struct ChunkPrepare {
         place.head = value_head_of_group<c>(h, j + kPairs);
         load_gates(p, place, chunk, valid, at, inputs);
       }
-      if (j != at.pair) device::sync_threads<64>(1 + at.pair);  // the pair is done with the head before
+      if (j != at.pair) meet(at);  // both are done with the head before
       process_head(p, head, valid, at, now, plan);
     }
   }

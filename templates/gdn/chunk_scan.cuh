@@ -1,16 +1,15 @@
 // gdn.chunk, second kernel: the chunks of a sequence in order (see chunk_config.cuh), by mma.sync and cp.async. A block
 // for each (sequence, value head, block of V); a warp owns 16 rows of S^T, in registers, and goes through the products
 // alone:
-//   (k S)^T = S^T k^T      W^T = v^T - e^G rk (k S)^T      D^T = beta W^T + W^T (A - beta)^T
+//   (k S)^T = S^T k^T      W^T = v^T - e^G rk (k S)^T      D^T = beta W^T + W^T A^T
 //   o^T = e^G rq (S^T q^T) + D^T P^T                       S^T = e^(G_last) S^T + (e^(G_last - G) rk D)^T k
 // Each product's left operand is what registers hold of the one before, its right operand lies in shared memory as it
 // came from memory: nothing but the sums of split_k passes through shared memory, and no warp waits for another
 // inside a chunk. With split_k > 1 warps share rows: each holds a part of K, and the sums over K are exchanged.
 //
-// Left operands are rounded to 16 bits. The diagonal of A, which is beta, is left out of its product and multiplies W
-// before that is rounded: so neither beta nor what it writes is rounded but in the update itself. With bf16, beta near
-// 2 and no decay this takes the error of the state from 5.6e-3 to 4.4e-3, and with ordinary gates from 2.1e-3
-// to 1.6e-3.
+// Left operands are rounded to 16 bits. beta multiplies W before that is rounded: so neither beta nor what it writes is
+// rounded but in the update itself. With bf16, beta near 2 and no decay this takes the error of the state from 5.6e-3
+// to 4.4e-3, and with ordinary gates from 2.1e-3 to 1.6e-3.
 #pragma once
 
 #include "device/barrier.cuh"
@@ -36,6 +35,7 @@ struct ChunkScan {
   };
   enum : int {
     kThreads = chunk_scan_threads(c),
+    kMinBlocks = 1,
     kGroupThreads = 32 * c.split_k,                            // of the warps that share rows
     kSteps = (c.padded_k() / 16 + c.split_k - 1) / c.split_k,  // of 16 keys, of a warp
     kStateTiles = 2 * kSteps,
@@ -54,47 +54,58 @@ struct ChunkScan {
 
   // ---- loads -------------------------------------------------------------------------------------------------------
 
-  // Rows of k or q. Past the sequence's end and past K come zeros: what lies there may be anything.
-  static __device__ __forceinline__ void load_keys(const void* source, long long stride, int valid, unsigned target) {
-    constexpr int kUnits = c.padded_k() / 8;
+  // Copies rows of kUnits accesses by all threads: copy(row, unit, place of the row in the source). What is the same
+  // for all of a thread's accesses is computed once, where the threads make whole rows.
+  template <int kUnits, typename Copy>
+  static __device__ __forceinline__ void for_each_unit(const void* source, long long row_bytes, Copy copy) {
+    const char* start = static_cast<const char*>(source);
+    if constexpr (kThreads % kUnits == 0 && kChunk % (kThreads / kUnits) == 0) {
+      constexpr int kRows = kThreads / kUnits;  // of a round
+      const unsigned first_row = threadIdx.x / kUnits, unit = threadIdx.x % kUnits;
+      start += first_row * row_bytes;
 #pragma unroll
-    for (int i = 0; i < kChunk * kUnits; i += kThreads) {
-      const unsigned unit = i + threadIdx.x;
-      if (kChunk * kUnits % kThreads != 0 && unit >= kChunk * kUnits) break;
-      const unsigned row = unit / kUnits, byte = unit % kUnits * 16;
-      const unsigned place = target + plan().keys.offset(row, byte);
-      const char* from = static_cast<const char*>(source) + row * stride * 2 + byte;
-      if constexpr (c.tiles == ChunkTiles::input) {
-        const bool inside = static_cast<int>(row) < valid && (c.head_dim_k % 16 == 0 || byte < 2 * c.head_dim_k);
-        device::cp_async_or_zeros<16>(place, inside ? from : source, inside ? 16 : 0);
-      } else {
-        device::cp_async<16>(place, from);
+      for (int row = 0; row < kChunk; row += kRows) {
+        copy(first_row + row, unit, start);
+        start += kRows * row_bytes;
+      }
+    } else {
+#pragma unroll 4
+      for (unsigned i = threadIdx.x; i < kChunk * kUnits; i += kThreads) {
+        copy(i / kUnits, i % kUnits, start + i / kUnits * row_bytes);
       }
     }
   }
 
-  // The block's columns of v.
+  // Rows of k or q. Past the sequence's end and past K come zeros: what lies there may be anything.
+  static __device__ __forceinline__ void load_keys(const void* source, long long stride, int valid, unsigned target) {
+    for_each_unit<c.padded_k() / 8>(source, 2 * stride, [&](unsigned row, unsigned unit, const char* from) {
+      const unsigned place = target + plan().keys.offset(row, 16 * unit);
+      if constexpr (c.tiles == ChunkTiles::input) {
+        const bool inside = static_cast<int>(row) < valid && (c.head_dim_k % 16 == 0 || 8 * unit < c.head_dim_k);
+        device::cp_async_or_zeros<16>(place, from + 16 * unit, inside ? 16 : 0);
+      } else {
+        device::cp_async<16>(place, from + 16 * unit);
+      }
+    });
+  }
+
+  // The block's columns of v; `source` is the first of them.
   static __device__ __forceinline__ void load_values(const void* source, long long stride, int first_value, int valid,
                                                      unsigned target) {
     constexpr int kBytes = c.io_vector * dtype_bytes(c.io_dtype);
-    constexpr int kUnits = c.block_v / c.io_vector;
-#pragma unroll 8
-    for (int i = 0; i < kChunk * kUnits; i += kThreads) {
-      const unsigned unit = i + threadIdx.x;
-      if (kChunk * kUnits % kThreads != 0 && unit >= kChunk * kUnits) break;
-      const unsigned row = unit / kUnits, byte = unit % kUnits * kBytes;
-      const int value = first_value + static_cast<int>(unit % kUnits) * c.io_vector;
-      const unsigned place = target + plan().values.offset(row, byte);
-      const bool inside = static_cast<int>(row) < valid && Fragments::value_inside(value);
-      const char* from = static_cast<const char*>(source) + (row * stride + value) * dtype_bytes(c.io_dtype);
-      if constexpr (kBytes >= 4) {
-        device::cp_async_or_zeros<kBytes>(place, inside ? from : source, inside ? kBytes : 0);
-      } else {
-        unsigned short element = 0;
-        if (inside) element = *reinterpret_cast<const unsigned short*>(from);
-        asm volatile("st.shared.u16 [%0], %1;" ::"r"(place), "h"(element) : "memory");
-      }
-    }
+    for_each_unit<c.block_v / c.io_vector>(
+        source, stride * dtype_bytes(c.io_dtype), [&](unsigned row, unsigned unit, const char* from) {
+          const unsigned place = target + plan().values.offset(row, kBytes * unit);
+          const bool inside = static_cast<int>(row) < valid &&
+                              Fragments::value_inside(first_value + static_cast<int>(unit) * c.io_vector);
+          if constexpr (kBytes >= 4) {
+            device::cp_async_or_zeros<kBytes>(place, from + kBytes * unit, inside ? kBytes : 0);
+          } else {
+            unsigned short element = 0;
+            if (inside) element = *reinterpret_cast<const unsigned short*>(from + kBytes * unit);
+            asm volatile("st.shared.u16 [%0], %1;" ::"r"(place), "h"(element) : "memory");
+          }
+        });
   }
 
   template <int kBytes>
@@ -136,8 +147,8 @@ struct ChunkScan {
       if constexpr (kOutput) load_keys(Place::tile(p, slot, at.head, 1), c.padded_k(), valid, stage + plan().q);
       if constexpr (!kFactors) load_keys(Place::tile(p, slot, at.head, 2), c.padded_k(), valid, stage + plan().next_k);
     }
-    load_values(device::element<c.io_dtype>(p.v, at.value_head_offset(p.v_strides, first)), p.v_strides.token,
-                first_value, valid, stage + plan().v);
+    const long long values = at.value_head_offset(p.v_strides, first) + first_value;
+    load_values(device::element<c.io_dtype>(p.v, values), p.v_strides.token, first_value, valid, stage + plan().v);
   }
 
   static __device__ __forceinline__ int valid_tokens(const Place& at, int chunk) {
@@ -192,19 +203,12 @@ struct ChunkScan {
 #pragma unroll
     for (int j = 0; j < kChunk / 16; ++j) Fragments::operand(w, j, a[j]);
     Fragments::scale_columns(w, at.lane, strengths);
-    // Of the lane's two elements in a matrix on the diagonal, those that are not on its diagonal.
-    const int row = at.lane.lane / 4;
-    const unsigned below = at.lane.pair != (row & ~1) ? 0xffffffffu : row % 2 == 0 ? 0xffff0000u : 0x0000ffffu;
 #pragma unroll
     for (int j = 0; j < kChunk / 16; ++j) {
 #pragma unroll
       for (int i = j; i < kChunk / 16; ++i) {
         unsigned block[4];
         device::ldmatrix<4>(block, triangle + triangle_block(i, j) + 16 * at.lane.lane);
-        if (i == j) {
-          block[0] &= below;
-          block[3] &= below;
-        }
         multiply_add(w + 8 * i, a[j], block);
       }
     }
@@ -267,7 +271,9 @@ struct ChunkScan {
       for (int i = 0; i < 4; ++i) tile[i] = part == 0 ? numbers[i] : tile[i] + numbers[i];
     }
   }
-  static __device__ __forceinline__ void meet(const Warp& at) { device::sync_threads<kGroupThreads>(1 + at.group); }
+  static __device__ __forceinline__ void meet(const Warp& at) {
+    device::sync_group<kGroupThreads, c.block_v / 16>(at.group);
+  }
 
   // ---- a chunk
   // -------------------------------------------------------------------------------------------------------

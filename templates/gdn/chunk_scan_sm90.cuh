@@ -7,7 +7,7 @@
 //
 //   (k S)^T = S^T k^T            B = k, K-major
 //   W^T     = v^T - sf (k S)^T
-//   D^T     = W^T A^T            B = A, K-major
+//   D^T     = beta W^T + W^T A^T            B = A, K-major; beta W^T is not rounded
 //   o^T     = qf (S^T q^T) + D^T P^T
 //   S^T     = decay S^T + (kf D)^T k    B = k, MN-major
 //
@@ -328,16 +328,18 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       }
       // W.
       unsigned x[4][4];
-      float2 factors[8];
+      float2 factors[8], strengths[8];
       load_values(me, stage, work.identity, x);
       Base::load_factors(factor_rows + ChunkFactors::kState, me.lane, factors);
       device::wgmma_wait<kOutput>(w);
       Base::subtract_from_values(x, factors, w);
+      Base::load_factors(factor_rows + ChunkFactors::kStrength, me.lane, strengths);
       if (valid < kChunk) Base::clear_columns(valid, me.lane, w);  // behind the end v may hold anything
       Base::template pack_operand<8>(w, x);
+      Base::scale_columns(strengths, w);
       // D, and the other half of q S behind it.
       device::wgmma_fence(w);
-      Base::template square_product<false>(w, x, stage + kPlan.square_a);
+      Base::square_product(w, x, stage + kPlan.square_a);
       device::wgmma_commit();
       if constexpr (kOutput) {
         Base::template state_product<kSteps / 2, kSteps>(o, operand, stage + kPlan.query);
@@ -359,7 +361,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
         device::wgmma_wait<1>(o);
         Base::scale_columns(factors, o);
         device::wgmma_fence(o);
-        Base::template square_product<true>(o, d, stage + kPlan.square_p);
+        Base::square_product(o, d, stage + kPlan.square_p);
         device::wgmma_commit();
       }
       device::wgmma_wait<kOutput>(s);

@@ -48,14 +48,13 @@ struct ChunkSm90Products {
     }
   }
 
-  // d (+)= x^T m^T with m a square: strips of 16 columns, kPlan.strip_bytes each, zeros above the diagonal. (The lower
+  // d += x^T m^T with m a square: strips of 16 columns, kPlan.strip_bytes each, zeros above the diagonal. (The lower
   // part alone would spare 3 / 8 of the work, but takes accumulators that begin within those of others.)
-  template <bool kAccumulate>
   static __device__ __forceinline__ void square_product(float (&d)[32], const unsigned (&x)[4][4], unsigned square) {
 #pragma unroll
     for (int strip = 0; strip < 4; ++strip) {
       const auto b = device::matrix_descriptor<device::Swizzle::none>(square + strip * kPlan.strip_bytes, 128, 256);
-      product<64>(d, x[strip], b, kAccumulate || strip != 0);
+      product<64>(d, x[strip], b, true);
     }
   }
 

@@ -79,6 +79,9 @@ class FakeOperator : public Operator {
   std::shared_ptr<const Instance> instantiate(const FieldMap& problem, const FieldMap& tiles,
                                               const Target& target) const override;
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override;
+  CallDescription describe_call(const FieldMap& problem, std::span<const TensorView>) const override {
+    return {problem, tensors(problem)};
+  }
   Footprint footprint(const FieldMap& problem) const override;
 
   std::string default_name() const { return standard.empty() ? space.front().first : standard; }

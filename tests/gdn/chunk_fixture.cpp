@@ -343,11 +343,11 @@ struct ChunkCall::Parts {
   LaunchCounters launch(const std::string& header, const std::string& kernel, int threads, std::int64_t blocks,
                         int shared_bytes) {
     upload();
-    const std::string text = "#include \"gdn/" + header +
-                             "\"\nusing namespace gdnjit;\nusing namespace gdnjit::gdn;\n" +
-                             "using Kernel = " + kernel + "<" + source.text + ">;\n" +
-                             "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads) chunk(const " +
-                             "__grid_constant__ ChunkParams p) {\n  Kernel::run(p);\n}\n";
+    const std::string text =
+        "#include \"gdn/" + header + "\"\nusing namespace gdnjit;\nusing namespace gdnjit::gdn;\n" +
+        "using Kernel = " + kernel + "<" + source.text + ">;\n" +
+        "extern \"C\" __global__ void __launch_bounds__(Kernel::kThreads, Kernel::kMinBlocks) chunk(const " +
+        "__grid_constant__ ChunkParams p) {\n  Kernel::run(p);\n}\n";
     Launch geometry{.blocks = static_cast<std::uint32_t>(blocks),
                     .threads = static_cast<std::uint32_t>(threads),
                     .shared_bytes = static_cast<std::uint32_t>(shared_bytes)};
@@ -401,7 +401,7 @@ LaunchCounters ChunkCall::scan() {
                         gdn::chunk_scan_grid(parts.c, parts.sequences()), gdn::chunk_scan_plan(parts.c).shared_bytes);
 }
 
-std::vector<BufferTraffic> ChunkCall::last_traffic() const { return parts_->device->last_traffic(); }
+Device& ChunkCall::device() const { return *parts_->device; }
 
 ChunkCall::Record ChunkCall::record(int sequence, int chunk, int hv) const {
   const Parts& parts = *parts_;
@@ -474,7 +474,7 @@ ChunkCall::Record ChunkCall::expected_record(int sequence, int chunk, int hv) co
       x[ui] = i == j ? 1 : 0;
       for (auto m = uj; m < ui; ++m) x[ui] -= beta[ui] * rk[ui] * rk[m] * dot(key(i), key(static_cast<int>(m))) * x[m];
       if (i > j) weight *= alpha[ui];
-      result.a[ui * kRows + uj] = x[ui] * weight * beta[uj];
+      result.a[ui * kRows + uj] = uj < ui ? x[ui] * weight * beta[uj] : 0.0;  // the diagonal is beta, a factor
       if (c.write_output) result.p[ui * kRows + uj] = rq[ui] * rk[uj] * dot(query(i), key(j)) * weight;
     }
   }

@@ -41,7 +41,7 @@ class ChunkCall {
 
   LaunchCounters prepare();
   LaunchCounters scan();
-  std::vector<BufferTraffic> last_traffic() const;  // of the last launch
+  Device& device() const;
 
   // What is known of a chunk of a sequence and a value head.
   struct Record {

@@ -42,14 +42,15 @@ Errors errors_of(const ChunkCall& call, const std::vector<int>& lengths, int hea
 }
 
 // Rounding A and P to their type costs at most 2^-8 with bf16 and 2^-11 with fp16, over many elements about 0.43 of
-// that. Nothing else may cost as much, but fp32 inputs are rounded to bf16 before they are multiplied.
+// that (a little more with fp16, where A's small elements are subnormal). Nothing else may cost as much, but fp32
+// inputs are rounded to bf16 before they are multiplied.
 void check(const ChunkCall& call, const ChunkSource& source, const std::vector<int>& lengths) {
   CAPTURE(source.text);
   const Errors errors = errors_of(call, lengths, source.config.heads_v);
   const double rounding = source.config.operand_dtype() == DType::bf16 ? 0x1p-8 : 0x1p-11;
-  const double share = lengths[0] < 8 ? 1.001 : 0.5;
+  const double share = lengths[0] < 8 ? 1.001 : source.config.io_dtype == DType::f32 ? 0.9 : 0.6;
   CHECK(errors.a < share * rounding);
-  CHECK(errors.p < (source.config.io_dtype == DType::f32 ? 0.8 : share) * rounding);
+  CHECK(errors.p < share * rounding);
   CHECK(errors.factors < 1e-4);
 }
 
@@ -191,7 +192,7 @@ TEST_CASE("without an output there are no queries") {
     CHECK(rms_ratio(call.record(0, chunk, 1).a, call.expected_record(0, chunk, 1).a) < 2e-3);
     CHECK(rms_ratio(call.record(0, chunk, 1).key, call.expected_record(0, chunk, 1).key) < 1e-5);
   }
-  for (const BufferTraffic& traffic : call.last_traffic()) {
+  for (const BufferTraffic& traffic : call.device().last_traffic()) {
     if (traffic.name == "q") CHECK(traffic.sectors_read == 0);
   }
 }

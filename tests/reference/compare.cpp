@@ -48,7 +48,7 @@ OutputError untouched_error(std::string tensor, std::int64_t changed) {
 }
 
 void compare_tensor(const HostTensor& before, const HostTensor& after, Expectation expected,
-                    std::vector<OutputError>& errors) {
+                    const RegionNumbers& numbers, std::vector<OutputError>& errors) {
   std::sort(expected.regions.begin(), expected.regions.end(),
             [](const auto& left, const auto& right) { return left.first < right.first; });
   const DType dtype = before.spec.dtype;
@@ -66,12 +66,13 @@ void compare_tensor(const HostTensor& before, const HostTensor& after, Expectati
     const auto first = static_cast<std::size_t>(region.first);
     GDNJIT_CHECK(first >= next, "{}: regions overlap at element {}", before.spec.name, first);
     require_untouched(next, first);
-    for (std::size_t i = 0; i < region.numbers.size(); ++i) {
+    const std::span<const double> references = numbers(region);
+    for (std::size_t i = 0; i < references.size(); ++i) {
       const double value = load_element(dtype, after.bytes.data(), static_cast<std::int64_t>(first + i));
       if (region.zeros) changed += value == 0 ? 0 : 1;
-      meter.add(value, region.numbers[i]);
+      meter.add(value, references[i]);
     }
-    next = first + region.numbers.size();
+    next = first + references.size();
   }
   require_untouched(next, after.bytes.size() / element);
   errors.push_back(meter.finish(before.spec.name, dtype, expected.tolerance));
@@ -87,10 +88,37 @@ std::vector<OutputError> ExpectedWorkload::compare(const std::vector<HostTensor>
     const HostTensor& after = results[index];
     GDNJIT_CHECK(after.bytes.size() == before.bytes.size(), "{}: size changed", before.spec.name);
     if (before.spec.role != TensorRole::input) {
-      compare_tensor(before, after, expectation(before), errors);
+      const auto reference = [](const Expectation::Region& region) { return region.numbers(); };
+      compare_tensor(before, after, expectation(before), reference, errors);
     } else if (after.bytes != before.bytes) {
       errors.push_back(untouched_error(before.spec.name + " (input)", 1));
     }
+  }
+  return errors;
+}
+
+std::vector<OutputError> ExpectedWorkload::compare_with(const std::vector<HostTensor>& others,
+                                                        const std::vector<HostTensor>& results) const {
+  GDNJIT_CHECK(results.size() == tensors_.size() && others.size() == tensors_.size(), "{} and {} tensors for {}",
+               results.size(), others.size(), tensors_.size());
+  std::vector<OutputError> errors;
+  for (std::size_t index = 0; index < results.size(); ++index) {
+    const HostTensor& before = tensors_[index];
+    const HostTensor& other = others[index];
+    if (!is_written(before.spec.role) || other.bytes.empty()) continue;
+    GDNJIT_CHECK(other.bytes.size() == before.bytes.size() && results[index].bytes.size() == before.bytes.size(),
+                 "{}: size changed", before.spec.name);
+    Expectation expected = expectation(before);
+    expected.tolerance *= 2;
+    std::vector<double> numbers;
+    const auto load = [&](const Expectation::Region& region) {
+      numbers.clear();
+      for (std::int64_t i = 0; i < region.count; ++i) {
+        numbers.push_back(load_element(other.spec.dtype, other.bytes.data(), region.first + i));
+      }
+      return std::span<const double>(numbers);
+    };
+    compare_tensor(before, results[index], std::move(expected), load, errors);
   }
   return errors;
 }

@@ -26,6 +26,16 @@ bool is_padded(const RecurrentProblem& problem, const RecurrentInputs& inputs, s
          is_sentinel(gdn::layer_of(problem), inputs.read_slot[static_cast<std::size_t>(sequence)]);
 }
 
+std::vector<std::int64_t> written_rows(const RecurrentProblem& problem, const RecurrentInputs& inputs) {
+  const StepProblem layer = gdn::layer_of(problem);
+  std::vector<std::int64_t> rows;
+  for (std::int64_t sequence = 0; sequence + 1 < static_cast<std::int64_t>(inputs.start.size()); ++sequence) {
+    const bool padded = is_padded(problem, inputs, sequence);
+    rows.push_back(padded ? -1 : final_row(problem, layer, inputs, sequence));
+  }
+  return rows;
+}
+
 RecurrentOutputs recurrent(const RecurrentProblem& problem, const RecurrentInputs& inputs) {
   const StepProblem layer = gdn::layer_of(problem);
   const std::int64_t B = static_cast<std::int64_t>(inputs.start.size()) - 1;
@@ -35,11 +45,10 @@ RecurrentOutputs recurrent(const RecurrentProblem& problem, const RecurrentInput
   RecurrentOutputs outputs;
   outputs.o.assign(problem.write_output ? static_cast<std::size_t>(inputs.start.back() * HV * V) : 0, 0.0);
   outputs.state.assign(static_cast<std::size_t>(B * HV * head_size), 0.0);
+  outputs.state_row = written_rows(problem, inputs);
   for (std::int64_t sequence = 0; sequence < B; ++sequence) {
     const auto index = static_cast<std::size_t>(sequence);
-    const bool padded = is_padded(problem, inputs, sequence);
-    outputs.state_row.push_back(padded ? -1 : final_row(problem, layer, inputs, sequence));
-    if (padded) continue;
+    if (is_padded(problem, inputs, sequence)) continue;
     const std::int64_t row = problem.initial_state == StatePlace::pool ? inputs.read_slot[index] : sequence;
     for (int head_v = 0; head_v < HV; ++head_v) {
       HeadState S(layer);

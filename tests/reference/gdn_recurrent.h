@@ -25,6 +25,9 @@ struct RecurrentOutputs {
 
 bool is_padded(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs, std::int64_t sequence);
 
+// RecurrentOutputs::state_row, from the call's indices alone.
+std::vector<std::int64_t> written_rows(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
+
 RecurrentOutputs recurrent(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
 
 }  // namespace gdnjit::reference

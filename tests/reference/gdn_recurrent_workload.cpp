@@ -13,6 +13,7 @@
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/gdn_recurrent.h"
 #include "tests/reference/gdn_step_layout.h"
+#include "tests/reference/given_call.h"
 
 namespace gdnjit::reference {
 namespace {
@@ -36,6 +37,12 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
     for (HostTensor& tensor : tensors_) {
       if (!fill_input(tensor, layer_, problem_.batch * problem_.tokens, draw)) fill_rest(tensor, seed, draw);
     }
+  }
+
+  GdnRecurrentWorkload(const CallDescription& call, std::vector<std::vector<std::byte>> contents)
+      : problem_(from_fields<RecurrentProblem>(call.problem)), layer_(gdn::layer_of(problem_)) {
+    tensors_ = given_tensors(call, std::move(contents));
+    require_valid_indices(problem_, tensors_);
   }
 
  private:
@@ -88,43 +95,46 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
 
   // Computed when it is first asked for, from the inputs after rounding to their dtypes.
   const RecurrentOutputs& expected() const {
-    std::call_once(computed_, [&] {
-      const RecurrentInputs inputs = unpack_inputs(problem_, tensors_);
-      starts_ = inputs.start;
-      for (std::int64_t i = 0; i < problem_.batch; ++i) padded_.push_back(is_padded(problem_, inputs, i));
-      expected_ = recurrent(problem_, inputs);
-    });
+    std::call_once(computed_, [&] { expected_ = recurrent(problem_, unpack_inputs(problem_, tensors_)); });
     return expected_;
   }
 
-  std::int64_t longest() const {
+  static std::int64_t longest(const std::vector<std::int64_t>& starts) {
     std::int64_t longest = 0;
-    for (std::size_t i = 1; i < starts_.size(); ++i) longest = std::max(longest, starts_[i] - starts_[i - 1]);
+    for (std::size_t i = 1; i < starts.size(); ++i) longest = std::max(longest, starts[i] - starts[i - 1]);
     return longest;
   }
 
+  static std::span<const double> part_of(const std::vector<double>& numbers, std::int64_t first, std::int64_t count) {
+    return std::span(numbers).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  }
+
   Expectation expectation(const HostTensor& tensor) const override {
-    const RecurrentOutputs& reference = expected();
+    const RecurrentInputs indices = unpack_indices(problem_, tensors_);
+    const std::vector<std::int64_t>& starts = indices.start;
+    const auto sequences = static_cast<std::int64_t>(starts.size()) - 1;
     Expectation result;
     if (tensor.spec.name == "o") {
-      result.tolerance = output_tolerance(layer_, longest());
+      result.tolerance = output_tolerance(layer_, longest(starts));
       const std::int64_t token = std::int64_t{problem_.heads_v} * problem_.head_dim_v;
-      for (std::size_t i = 0; i < padded_.size(); ++i) {
-        if (padded_[i] && problem_.pad_policy == PadPolicy::skip) continue;
-        const std::int64_t first = starts_[i] * token, count = (starts_[i + 1] - starts_[i]) * token;
-        result.regions.push_back(
-            {first, std::span(reference.o).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)),
-             padded_[i]});
+      for (std::int64_t i = 0; i < sequences; ++i) {
+        const bool padded = is_padded(problem_, indices, i);
+        if (padded && problem_.pad_policy == PadPolicy::skip) continue;
+        const std::int64_t first = starts[static_cast<std::size_t>(i)] * token;
+        const std::int64_t count = starts[static_cast<std::size_t>(i) + 1] * token - first;
+        const auto numbers = [this, first, count] { return part_of(expected().o, first, count); };
+        result.regions.push_back({first, count, padded, numbers});
       }
       return result;
     }
-    result.tolerance = state_tolerance(layer_, longest());
-    const std::size_t size = padded_.empty() ? 0 : reference.state.size() / padded_.size();
-    for (std::size_t i = 0; i < padded_.size(); ++i) {
-      const std::int64_t row = reference.state_row[i];
+    result.tolerance = state_tolerance(layer_, longest(starts));
+    const std::int64_t size = std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v;
+    const std::vector<std::int64_t> rows = written_rows(problem_, indices);
+    for (std::int64_t i = 0; i < sequences; ++i) {
+      const std::int64_t row = rows[static_cast<std::size_t>(i)];
       if (row < 0) continue;
-      result.regions.push_back(
-          {row * static_cast<std::int64_t>(size), std::span(reference.state).subspan(i * size, size), false});
+      const auto numbers = [this, i, size] { return part_of(expected().state, i * size, size); };
+      result.regions.push_back({row * size, size, false, numbers});
     }
     return result;
   }
@@ -133,8 +143,6 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
   StepProblem layer_;
   std::vector<std::int64_t> read_slot_, write_slot_;
   mutable std::once_flag computed_;
-  mutable std::vector<std::int64_t> starts_;
-  mutable std::vector<bool> padded_;
   mutable RecurrentOutputs expected_;
 };
 
@@ -142,6 +150,11 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
 
 std::unique_ptr<Workload> make_gdn_recurrent_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
   return std::make_unique<GdnRecurrentWorkload>(problem, inputs, seed);
+}
+
+std::unique_ptr<CallWorkload> make_gdn_recurrent_workload(const CallDescription& call,
+                                                          std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<GdnRecurrentWorkload>(call, std::move(contents));
 }
 
 }  // namespace gdnjit::reference

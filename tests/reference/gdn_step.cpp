@@ -1,6 +1,7 @@
 #include "tests/reference/gdn_step.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/support/check.h"
 
@@ -115,33 +116,42 @@ bool is_padded(const StepProblem& problem, const StepInputs& inputs, std::int64_
   return is_sentinel(problem, inputs.accepted_slot[static_cast<std::size_t>(column)]);
 }
 
+StepRows written_rows(const StepProblem& problem, const StepInputs& inputs) {
+  const std::int64_t B = problem.batch, T = problem.tokens;
+  StepRows rows;
+  if (problem.state_steps != StatePlace::none) rows.steps.assign(static_cast<std::size_t>(B * T), -1);
+  for (std::int64_t sequence = 0; sequence < B; ++sequence) {
+    const bool padded = is_padded(problem, inputs, sequence);
+    rows.state.push_back(padded ? -1 : final_row(problem, inputs, sequence));
+    for (std::int64_t token = sequence * T; !padded && !rows.steps.empty() && token < (sequence + 1) * T; ++token) {
+      rows.steps[static_cast<std::size_t>(token)] = step_row(problem, inputs, token);
+    }
+  }
+  return rows;
+}
+
 StepOutputs step(const StepProblem& problem, const StepInputs& given) {
   const std::int64_t B = problem.batch, T = problem.tokens, HV = problem.heads_v;
   const std::int64_t head_size = std::int64_t{problem.head_dim_k} * problem.head_dim_v;
-  const bool keeps_steps = problem.state_steps != StatePlace::none;
 
   StepOutputs outputs;
   outputs.o.assign(problem.write_output ? static_cast<std::size_t>(B * T * HV * problem.head_dim_v) : 0, 0.0);
   outputs.state.assign(static_cast<std::size_t>(B * HV * head_size), 0.0);
-  if (keeps_steps) {
-    outputs.steps.assign(static_cast<std::size_t>(B * T * HV * head_size), 0.0);
-    outputs.step_row.assign(static_cast<std::size_t>(B * T), -1);
-  }
+  StepRows rows = written_rows(problem, given);
+  outputs.state_row = std::move(rows.state);
+  outputs.step_row = std::move(rows.steps);
+  outputs.steps.assign(outputs.step_row.size() * static_cast<std::size_t>(HV * head_size), 0.0);
   const std::int64_t channels = problem.conv_width > 0 ? conv_channels(problem) : 0;
-  outputs.conv_state.assign(static_cast<std::size_t>(B * channels * std::max(problem.conv_width - 1, 0)), 0.0);
-  if (keeps_steps) outputs.conv_steps.assign(outputs.conv_state.size() * static_cast<std::size_t>(T), 0.0);
+  const std::int64_t conv_size = channels * std::max(problem.conv_width - 1, 0);
+  outputs.conv_state.assign(static_cast<std::size_t>(B * conv_size), 0.0);
+  outputs.conv_steps.assign(outputs.step_row.size() * static_cast<std::size_t>(conv_size), 0.0);
   StepInputs inputs = given;
   for (std::int64_t sequence = 0; sequence < B; ++sequence) {
-    const bool padded = is_padded(problem, inputs, sequence);
-    outputs.state_row.push_back(padded ? -1 : final_row(problem, inputs, sequence));
-    if (padded) continue;
+    if (is_padded(problem, given, sequence)) continue;
     for (std::int64_t channel = 0; channel < channels; ++channel) {
       run_channel(problem, given, sequence, channel, inputs, outputs);
     }
     for (int head_v = 0; head_v < HV; ++head_v) run_head(problem, inputs, sequence, head_v, outputs);
-    for (std::int64_t token = sequence * T; keeps_steps && token < (sequence + 1) * T; ++token) {
-      outputs.step_row[static_cast<std::size_t>(token)] = step_row(problem, inputs, token);
-    }
   }
   return outputs;
 }

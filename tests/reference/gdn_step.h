@@ -36,6 +36,13 @@ struct StepOutputs {
 // Row `sequence` is padding: it has no state, and its output follows StepProblem::pad_policy.
 bool is_padded(const gdn::StepProblem& problem, const StepInputs& inputs, std::int64_t sequence);
 
+// The rows that a call writes, from its indices alone.
+struct StepRows {
+  std::vector<std::int64_t> state;  // StepOutputs::state_row
+  std::vector<std::int64_t> steps;  // StepOutputs::step_row
+};
+StepRows written_rows(const gdn::StepProblem& problem, const StepInputs& inputs);
+
 // The whole call.
 StepOutputs step(const gdn::StepProblem& problem, const StepInputs& inputs);
 

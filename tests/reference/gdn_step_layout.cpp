@@ -1,5 +1,6 @@
 #include "tests/reference/gdn_step_layout.h"
 
+#include <cstring>
 #include <string_view>
 
 #include "codegen/gdn/recurrent.h"
@@ -63,9 +64,21 @@ std::vector<double> numbers_of(const std::vector<HostTensor>& tensors, std::stri
   return load_all(tensor->spec.dtype, tensor->bytes);
 }
 
+// Exact, unlike by way of double.
 std::vector<std::int64_t> indices_of(const std::vector<HostTensor>& tensors, std::string_view name) {
-  const std::vector<double> numbers = numbers_of(tensors, name);
-  return {numbers.begin(), numbers.end()};
+  const HostTensor* tensor = find(tensors, name);
+  std::vector<std::int64_t> indices;
+  if (tensor == nullptr) return indices;
+  const std::byte* data = tensor->bytes.data();
+  if (tensor->spec.dtype == DType::i64) {
+    indices.resize(tensor->bytes.size() / sizeof(std::int64_t));
+    if (!indices.empty()) std::memcpy(indices.data(), data, tensor->bytes.size());
+  } else {
+    std::vector<std::int32_t> narrow(tensor->bytes.size() / sizeof(std::int32_t));
+    if (!narrow.empty()) std::memcpy(narrow.data(), data, tensor->bytes.size());
+    indices.assign(narrow.begin(), narrow.end());
+  }
+  return indices;
 }
 
 }  // namespace
@@ -95,7 +108,15 @@ std::vector<double> gather(const HostTensor& tensor, const Place& place, std::in
   return numbers;
 }
 
-LayerInputs unpack_layer(const StepProblem& layer, std::int64_t tokens, const std::vector<HostTensor>& tensors) {
+std::int64_t token_count(const std::vector<HostTensor>& tensors) {
+  const HostTensor* keys = find(tensors, "k");
+  if (keys == nullptr) keys = find(tensors, "packed");
+  GDNJIT_CHECK(keys != nullptr, "a call without k and packed");
+  return keys->spec.shape[0] * keys->spec.shape[1];
+}
+
+LayerInputs unpack_layer(const StepProblem& layer, const std::vector<HostTensor>& tensors) {
+  const std::int64_t tokens = token_count(tensors);
   LayerInputs inputs;
   if (const HostTensor* packed = find(tensors, "packed")) {
     if (layer.write_output || layer.conv_width > 0) inputs.q = gather(*packed, place_of(layer, Part::q), tokens);
@@ -119,6 +140,31 @@ LayerInputs unpack_layer(const StepProblem& layer, std::int64_t tokens, const st
   return inputs;
 }
 
+StepInputs unpack_indices(const StepProblem&, const std::vector<HostTensor>& tensors) {
+  StepInputs inputs;
+  inputs.read_slot = indices_of(tensors, "read_slot");
+  inputs.write_slot = indices_of(tensors, "write_slot");
+  inputs.num_accepted = indices_of(tensors, "num_accepted");
+  inputs.accepted_slot = indices_of(tensors, "accepted_slot");
+  for (const char* name : {"accepted_states", "accepted_slot"}) {
+    if (const HostTensor* accepted = find(tensors, name)) inputs.accepted_columns = accepted->spec.shape[1];
+  }
+  inputs.parent = indices_of(tensors, "parent");
+  inputs.step_slot = indices_of(tensors, "step_slot");
+  return inputs;
+}
+
+RecurrentInputs unpack_indices(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors) {
+  RecurrentInputs inputs;
+  inputs.start = indices_of(tensors, "cu_seqlens");
+  for (std::int64_t row = 0; !problem.ragged && row <= problem.batch; ++row) {
+    inputs.start.push_back(row * problem.tokens);
+  }
+  inputs.read_slot = indices_of(tensors, "read_slot");
+  inputs.write_slot = indices_of(tensors, "write_slot");
+  return inputs;
+}
+
 namespace {
 
 MixerInputs unpack_mixer(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
@@ -129,7 +175,7 @@ MixerInputs unpack_mixer(const StepProblem& problem, const std::vector<HostTenso
   inputs.accepted_conv_states = numbers_of(tensors, "accepted_conv_states");
   inputs.z = numbers_of(tensors, "z");
   if (problem.gated_norm != gdn::GatedNorm::none && problem.input_layout == InputLayout::qkvz) {
-    inputs.z = gather(*find(tensors, "packed"), place_of(problem, Part::z), problem.batch * problem.tokens);
+    inputs.z = gather(*find(tensors, "packed"), place_of(problem, Part::z), token_count(tensors));
   }
   inputs.norm_weight = numbers_of(tensors, "norm_weight");
   return inputs;
@@ -138,34 +184,18 @@ MixerInputs unpack_mixer(const StepProblem& problem, const std::vector<HostTenso
 }  // namespace
 
 StepInputs unpack_inputs(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
-  StepInputs inputs;
+  StepInputs inputs = unpack_indices(problem, tensors);
   static_cast<MixerInputs&>(inputs) = unpack_mixer(problem, tensors);
-  static_cast<LayerInputs&>(inputs) = unpack_layer(problem, problem.batch * problem.tokens, tensors);
+  static_cast<LayerInputs&>(inputs) = unpack_layer(problem, tensors);
   inputs.state = numbers_of(tensors, "state_in");
-  inputs.read_slot = indices_of(tensors, "read_slot");
-  inputs.write_slot = indices_of(tensors, "write_slot");
-  inputs.num_accepted = indices_of(tensors, "num_accepted");
   inputs.accepted_states = numbers_of(tensors, "accepted_states");
-  inputs.accepted_slot = indices_of(tensors, "accepted_slot");
-  for (const char* name : {"accepted_states", "accepted_slot"}) {
-    if (const HostTensor* accepted = find(tensors, name)) inputs.accepted_columns = accepted->spec.shape[1];
-  }
-  inputs.parent = indices_of(tensors, "parent");
-  inputs.step_slot = indices_of(tensors, "step_slot");
   return inputs;
 }
 
 RecurrentInputs unpack_inputs(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors) {
-  RecurrentInputs inputs;
-  const std::int64_t tokens = problem.batch * problem.tokens;
-  static_cast<LayerInputs&>(inputs) = unpack_layer(gdn::layer_of(problem), tokens, tensors);
-  inputs.start = indices_of(tensors, "cu_seqlens");
-  for (std::int64_t row = 0; !problem.ragged && row <= problem.batch; ++row) {
-    inputs.start.push_back(row * problem.tokens);
-  }
+  RecurrentInputs inputs = unpack_indices(problem, tensors);
+  static_cast<LayerInputs&>(inputs) = unpack_layer(gdn::layer_of(problem), tensors);
   if (problem.initial_state != gdn::StatePlace::none) inputs.state = numbers_of(tensors, "state_in");
-  inputs.read_slot = indices_of(tensors, "read_slot");
-  inputs.write_slot = indices_of(tensors, "write_slot");
   return inputs;
 }
 

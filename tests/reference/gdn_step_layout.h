@@ -42,8 +42,14 @@ Place place_of(const gdn::StepProblem& problem, Part part);
 void scatter(HostTensor& tensor, const Place& place, const std::vector<double>& numbers);
 std::vector<double> gather(const HostTensor& tensor, const Place& place, std::int64_t tokens);
 
+// All tokens of a call, also of a ragged batch, as k or packed has them.
+std::int64_t token_count(const std::vector<HostTensor>& tensors);
+
 // The numbers of a call from its tensors (found by name).
-LayerInputs unpack_layer(const gdn::StepProblem& layer, std::int64_t tokens, const std::vector<HostTensor>& tensors);
+LayerInputs unpack_layer(const gdn::StepProblem& layer, const std::vector<HostTensor>& tensors);
+// Its slots, lengths and tree, and nothing else.
+StepInputs unpack_indices(const gdn::StepProblem& problem, const std::vector<HostTensor>& tensors);
+RecurrentInputs unpack_indices(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors);
 StepInputs unpack_inputs(const gdn::StepProblem& problem, const std::vector<HostTensor>& tensors);
 RecurrentInputs unpack_inputs(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors);
 

@@ -12,6 +12,7 @@
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/gdn_step.h"
 #include "tests/reference/gdn_step_layout.h"
+#include "tests/reference/given_call.h"
 
 namespace gdnjit::reference {
 namespace {
@@ -110,6 +111,12 @@ class GdnStepWorkload : public ExpectedWorkload {
     }
   }
 
+  GdnStepWorkload(const CallDescription& call, std::vector<std::vector<std::byte>> contents)
+      : problem_(from_fields<StepProblem>(call.problem)) {
+    tensors_ = given_tensors(call, std::move(contents));
+    require_valid_indices(problem_, tensors_);
+  }
+
  private:
   static void fill_rest(HostTensor& tensor, const Indices& indices, const Draw& draw) {
     const std::string& name = tensor.spec.name;
@@ -135,24 +142,21 @@ class GdnStepWorkload : public ExpectedWorkload {
   // The reference is computed when it is first asked for: a workload that only supplies inputs never pays for it.
   // It sees what the device sees: the inputs after rounding to their dtypes.
   const StepOutputs& expected() const {
-    std::call_once(computed_, [&] {
-      const StepInputs inputs = unpack_inputs(problem_, tensors_);
-      for (std::int64_t i = 0; i < problem_.batch; ++i) padded_.push_back(is_padded(problem_, inputs, i));
-      expected_ = step(problem_, inputs);
-    });
+    std::call_once(computed_, [&] { expected_ = step(problem_, unpack_inputs(problem_, tensors_)); });
     return expected_;
   }
 
   Expectation expectation(const HostTensor& tensor) const override {
-    const StepOutputs& reference = expected();
+    const StepInputs indices = unpack_indices(problem_, tensors_);
+    const StepRows rows = written_rows(problem_, indices);
     Expectation result;
     if (tensor.spec.name == "o") {
       result.tolerance = output_tolerance(problem_, problem_.tokens);
-      const std::size_t row = problem_.batch == 0 ? 0 : reference.o.size() / static_cast<std::size_t>(problem_.batch);
-      for (std::size_t i = 0; i < padded_.size(); ++i) {
-        if (padded_[i] && problem_.pad_policy == PadPolicy::skip) continue;
-        result.regions.push_back(
-            {static_cast<std::int64_t>(i * row), std::span(reference.o).subspan(i * row, row), padded_[i]});
+      const std::int64_t row = std::int64_t{problem_.tokens} * problem_.heads_v * problem_.head_dim_v;
+      for (std::int64_t i = 0; i < problem_.batch; ++i) {
+        const bool padded = is_padded(problem_, indices, i);
+        if (padded && problem_.pad_policy == PadPolicy::skip) continue;
+        result.regions.push_back({i * row, row, padded, [this, i, row] { return part_of(expected().o, i, row); }});
       }
       return result;
     }
@@ -163,26 +167,32 @@ class GdnStepWorkload : public ExpectedWorkload {
     // The final states lie in state_out or the pool, those of the tokens in step_states or the pool.
     const bool pool = name.ends_with("state_in");
     if (pool || name.ends_with("state_out")) {
-      add_rows(conv ? reference.conv_state : reference.state, reference.state_row, result);
+      add_rows(conv ? &StepOutputs::conv_state : &StepOutputs::state, rows.state, result);
     }
     if ((pool && problem_.state_steps == StatePlace::pool) || name.starts_with("step_")) {
-      add_rows(conv ? reference.conv_steps : reference.steps, reference.step_row, result);
+      add_rows(conv ? &StepOutputs::conv_steps : &StepOutputs::steps, rows.steps, result);
     }
     return result;
   }
 
-  void add_rows(const std::vector<double>& states, const std::vector<std::int64_t>& rows, Expectation& result) const {
-    const std::size_t size = rows.empty() ? 0 : states.size() / rows.size();
+  static std::span<const double> part_of(const std::vector<double>& numbers, std::int64_t index, std::int64_t size) {
+    return std::span(numbers).subspan(static_cast<std::size_t>(index * size), static_cast<std::size_t>(size));
+  }
+
+  void add_rows(const std::vector<double> StepOutputs::*states, const std::vector<std::int64_t>& rows,
+                Expectation& result) const {
+    const bool conv = states == &StepOutputs::conv_state || states == &StepOutputs::conv_steps;
+    const std::int64_t size = conv ? conv_channels(problem_) * (problem_.conv_width - 1)
+                                   : std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] < 0) continue;
-      result.regions.push_back(
-          {rows[i] * static_cast<std::int64_t>(size), std::span(states).subspan(i * size, size), false});
+      const auto numbers = [=, this] { return part_of(expected().*states, static_cast<std::int64_t>(i), size); };
+      result.regions.push_back({rows[i] * size, size, false, numbers});
     }
   }
 
   StepProblem problem_;
   mutable std::once_flag computed_;
-  mutable std::vector<bool> padded_;
   mutable StepOutputs expected_;
 };
 
@@ -190,6 +200,11 @@ class GdnStepWorkload : public ExpectedWorkload {
 
 std::unique_ptr<Workload> make_gdn_step_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
   return std::make_unique<GdnStepWorkload>(problem, inputs, seed);
+}
+
+std::unique_ptr<CallWorkload> make_gdn_step_workload(const CallDescription& call,
+                                                     std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<GdnStepWorkload>(call, std::move(contents));
 }
 
 }  // namespace gdnjit::reference

@@ -1,17 +1,33 @@
 #include "tests/reference/workload.h"
 
+#include <utility>
+
 #include "runtime/support/check.h"
 #include "tests/reference/gdn_recurrent_workload.h"
 #include "tests/reference/gdn_step_workload.h"
 
 namespace gdnjit::reference {
+namespace {
+
+[[noreturn]] void refuse(std::string_view operator_name) {
+  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent",
+       operator_name);
+}
+
+}  // namespace
 
 std::unique_ptr<Workload> make_workload(std::string_view operator_name, const FieldMap& problem, Inputs inputs,
                                         std::uint64_t seed) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(problem, inputs, seed);
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(problem, inputs, seed);
-  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent",
-       operator_name);
+  refuse(operator_name);
+}
+
+std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name, const CallDescription& call,
+                                                 std::vector<std::vector<std::byte>> contents) {
+  if (operator_name == "gdn.step") return make_gdn_step_workload(call, std::move(contents));
+  if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(call, std::move(contents));
+  refuse(operator_name);
 }
 
 }  // namespace gdnjit::reference

@@ -49,8 +49,23 @@ class Workload {
   virtual std::vector<OutputError> compare(const std::vector<HostTensor>& results) const = 0;
 };
 
+// A workload for tensors that somebody else made.
+class CallWorkload : public Workload {
+ public:
+  // Compares with what another run of the same call left, where the call writes. A tensor of `others` without bytes is
+  // left out. Each of the two runs may be off by the tolerance of compare(), so it is doubled here.
+  virtual std::vector<OutputError> compare_with(const std::vector<HostTensor>& others,
+                                                const std::vector<HostTensor>& results) const = 0;
+};
+
 // Throws invalid_argument for an operator without a workload.
 std::unique_ptr<Workload> make_workload(std::string_view operator_name, const FieldMap& problem, Inputs inputs,
                                         std::uint64_t seed);
+
+// The same for given tensors: `call` as Operator::describe_call() tells it, and the bytes of what the call reads, in
+// that order; those of outputs are not looked at. Throws invalid_argument for indices that a kernel could not follow:
+// slots outside of their pool, a row written twice, sequences that end before they begin.
+std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name, const CallDescription& call,
+                                                 std::vector<std::vector<std::byte>> contents);
 
 }  // namespace gdnjit::reference

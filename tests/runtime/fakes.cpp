@@ -30,6 +30,7 @@ class FakeDevice : public Device {
   void release(void* memory) noexcept override { std::free(memory); }
   void copy_in(void* device, const void* host, std::size_t bytes, Stream) override { std::memcpy(device, host, bytes); }
   void copy_out(void* host, const void* device, std::size_t bytes, Stream) override {
+    ++log_->copies_out;
     std::memcpy(host, device, bytes);
   }
   void fill(void* device, std::uint8_t value, std::size_t bytes, Stream) override { std::memset(device, value, bytes); }
@@ -47,6 +48,7 @@ class FakeDevice : public Device {
 
   void launch(const Kernel& kernel, const LaunchGeometry& geometry, std::span<const std::byte> parameters, Stream,
               std::span<const BufferRange> buffers) override {
+    if (log_->launch_fails) fail(ErrorCode::device_failed, "the fake device refuses");
     if (log_->listing) log_->entries.push_back(static_cast<const FakeKernel&>(kernel).entry());
     if (++log_->launches > 1) return;  // the first is looked at; later ones may come from many threads
     log_->entry = static_cast<const FakeKernel&>(kernel).entry();
@@ -189,6 +191,11 @@ class ScaleOperator : public Operator {
                                     {"y", DType::f32, {problem.batch, problem.columns}, TensorRole::output}};
     if (problem.prepared) tensors.push_back({"workspace", DType::f32, {problem.columns}, TensorRole::scratch});
     return tensors;
+  }
+  CallDescription describe_call(const FieldMap& fields, std::span<const TensorView> views) const override {
+    FieldMap problem = fields;
+    set_field(problem, "B", std::to_string(views[0].shape[0]));
+    return {problem, tensors(problem)};
   }
   Footprint footprint(const FieldMap&) const override { return {}; }
 };

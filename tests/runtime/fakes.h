@@ -20,7 +20,9 @@ struct DeviceLog {
   std::atomic<int> loads{0};
   std::atomic<int> unloads{0};
   std::atomic<int> launches{0};
+  std::atomic<int> copies_out{0};
   bool capturing = false;
+  bool launch_fails = false;
   std::atomic<std::size_t> discarded_bytes{0};
   bool listing = false;  // whether launches put their kernels' names into `entries`, in order
   std::vector<std::string> entries;

@@ -21,7 +21,8 @@ class Environment {
     for (const char* name :
          {"GDNJIT_DEVICE", "GDNJIT_POLICY", "GDNJIT_CACHE_DIR", "GDNJIT_CACHE_LAYERS", "GDNJIT_CACHE_LIMIT_MB",
           "GDNJIT_NVRTC", "GDNJIT_TEMPLATES", "GDNJIT_MISS_FILE", "GDNJIT_COMPILE_THREADS", "GDNJIT_EMULATOR_CHECKS",
-          "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "XDG_CACHE_HOME", "HOME"}) {
+          "GDNJIT_CAPTURE", "GDNJIT_CAPTURE_LIMIT_MB", "GDNJIT_CAPTURE_FILES", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV",
+          "CONDA_PREFIX", "XDG_CACHE_HOME", "HOME"}) {
       const char* value = getenv(name);
       saved_[name] = value == nullptr ? std::nullopt : std::optional<std::string>(value);
       unsetenv(name);
@@ -68,6 +69,7 @@ TEST_CASE("an empty environment gives the defaults and the cache folder below HO
   CHECK(options.cache_directory == "/users/somebody/.cache/gdnjit");
   CHECK(options.cache_limit_bytes == 1LL << 30);
   CHECK(options.read_only_caches.empty());
+  CHECK(options.capture_directory.empty());
   CHECK(options.nvrtc_library.empty());
   CHECK(options.nvrtc_search.home == "/users/somebody");
   CHECK(options.nvrtc_search.toolkit_folders.empty());
@@ -86,6 +88,9 @@ TEST_CASE("every variable reaches its option") {
   environment.set("GDNJIT_MISS_FILE", "/tmp/misses.jsonl");
   environment.set("GDNJIT_COMPILE_THREADS", "3");
   environment.set("GDNJIT_EMULATOR_CHECKS", "memory");
+  environment.set("GDNJIT_CAPTURE", "/tmp/calls");
+  environment.set("GDNJIT_CAPTURE_LIMIT_MB", "2");
+  environment.set("GDNJIT_CAPTURE_FILES", "5");
   environment.set("CUDA_HOME", "/usr/local/cuda-13");
   environment.set("CUDA_PATH", "/usr/local/cuda-12");
   environment.set("VIRTUAL_ENV", "/users/somebody/venv");
@@ -100,6 +105,9 @@ TEST_CASE("every variable reaches its option") {
   CHECK(options.miss_file == "/tmp/misses.jsonl");
   CHECK(options.compile_threads == 3);
   CHECK(!options.emulator_races);
+  CHECK(options.capture_directory == "/tmp/calls");
+  CHECK(options.capture_limit_bytes == 2LL << 20);
+  CHECK(options.capture_files == 5);
   CHECK(options.nvrtc_search.toolkit_folders ==
         std::vector<std::filesystem::path>{"/usr/local/cuda-13", "/usr/local/cuda-12"});
   CHECK(options.nvrtc_search.python_prefixes == std::vector<std::filesystem::path>{"/users/somebody/venv"});
@@ -142,6 +150,7 @@ TEST_CASE("a bad value names the variable, the value and what is allowed") {
   CHECK(message_of("GDNJIT_CACHE_LIMIT_MB", "0").starts_with("GDNJIT_CACHE_LIMIT_MB=0: must be a whole number"));
   CHECK(message_of("GDNJIT_TEMPLATES", "/no/such/folder").starts_with("GDNJIT_TEMPLATES=/no/such/folder: must be a"));
   CHECK(message_of("GDNJIT_EMULATOR_CHECKS", "all").starts_with("GDNJIT_EMULATOR_CHECKS=all: must be races"));
+  CHECK(message_of("GDNJIT_CAPTURE_FILES", "0").starts_with("GDNJIT_CAPTURE_FILES=0: must be a whole number from 1"));
   CHECK(message_of("GDNJIT_COMPILE_THREADS", "many").starts_with("GDNJIT_COMPILE_THREADS=many: must be"));
 }
 

@@ -63,6 +63,9 @@ class FakeOperator : public Operator {
     return nullptr;
   }
   std::vector<TensorSpec> tensors(const FieldMap&) const override { return {}; }
+  CallDescription describe_call(const FieldMap& problem, std::span<const TensorView>) const override {
+    return {problem, {}};
+  }
   Footprint footprint(const FieldMap&) const override { return {}; }
 
  private:

@@ -70,8 +70,9 @@ TemporaryFolder::~TemporaryFolder() {
 }
 
 void Tool::execute(const Words& words, const Variables& variables) const {
-  for (const char* name : {"GDNJIT_POLICY", "GDNJIT_CACHE_LAYERS", "GDNJIT_CACHE_LIMIT_MB", "GDNJIT_TEMPLATES",
-                           "GDNJIT_MISS_FILE", "GDNJIT_COMPILE_THREADS", "GDNJIT_EMULATOR_CHECKS", "NO_COLOR"}) {
+  for (const char* name :
+       {"GDNJIT_POLICY", "GDNJIT_CACHE_LAYERS", "GDNJIT_CACHE_LIMIT_MB", "GDNJIT_TEMPLATES", "GDNJIT_MISS_FILE",
+        "GDNJIT_COMPILE_THREADS", "GDNJIT_EMULATOR_CHECKS", "GDNJIT_CAPTURE", "NO_COLOR"}) {
     unsetenv(name);
   }
   setenv("GDNJIT_CACHE_DIR", cache_.c_str(), 1);

@@ -46,6 +46,7 @@ std::span<const CommandEntry> command_table();
 std::unique_ptr<Command> make_tune_command();
 std::unique_ptr<Command> make_compile_command();
 std::unique_ptr<Command> make_verify_command();
+std::unique_ptr<Command> make_replay_command();
 std::unique_ptr<Command> make_explain_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_models_command();

@@ -22,6 +22,11 @@ constexpr std::array kTable{
                  "gdn-tune verify --all-models --tp all --set state=f32,bf16 --set state_layout=kv,vk\n"
                  "gdn-tune verify --problem \"gdn.step H=4 HV=12 K=60 V=100 norm=max_eps\" --all-tiles",
                  make_verify_command},
+    CommandEntry{"replay", CommandGroup::kernels, "Run captured calls again and compare their outputs",
+                 "gdn-tune replay calls/*.safetensors\n"
+                 "gdn-tune replay call.safetensors --device emulator --all-tiles --against reference\n"
+                 "gdn-tune replay call.safetensors --device cuda --against emulator:sm_80 --json",
+                 make_replay_command},
     CommandEntry{"explain", CommandGroup::kernels,
                  "Show what a problem becomes: signature, key, tiles and why, counters",
                  "gdn-tune explain --model qwen3-next-80b --tp 4 --batch 8\n"

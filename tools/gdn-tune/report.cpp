@@ -5,6 +5,8 @@
 #include <array>
 #include <chrono>
 
+#include "tools/gdn-tune/command_line.h"
+
 namespace gdnjit::tool {
 
 Json json_of(const FieldMap& fields) {
@@ -80,6 +82,23 @@ Json json_of(const LaunchCounters& counters) {
   Json json;
   for (const auto& [name, value] : counter_list(counters)) json[name] = value;
   return json;
+}
+
+Json json_of(const reference::OutputError& output) {
+  return {{"tensor", output.tensor},       {"rms_ratio", output.rms_ratio}, {"max_ratio", output.max_ratio},
+          {"tolerance", output.tolerance}, {"finite", output.finite},       {"passed", output.passed()}};
+}
+
+Json json_of(const Error& error) {
+  return {{"code", static_cast<int>(error.code())}, {"name", error_code_name(error.code())}, {"message", error.what()}};
+}
+
+std::string verdict_of(const autotune::CheckResult& run, const reference::OutputError& output) {
+  if (!output.finite) return "fail: NaN or infinity";
+  if (!output.passed()) return "fail";
+  if (!run.guards_intact) return "fail: wrote outside its buffers";
+  if (!run.repeatable) return "fail: runs differ";
+  return "pass";
 }
 
 std::string_view basis_text(cache::TuningBasis basis) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "autotune/checker.h"
 #include "cache/record.h"
 #include "runtime/counters.h"
 #include "tools/gdn-tune/command.h"
@@ -22,6 +23,12 @@ Json json_of(const LaunchCounters& counters);
 
 // The counters' names and values, once for text and JSON.
 std::vector<std::pair<std::string, std::uint64_t>> counter_list(const LaunchCounters& counters);
+
+Json json_of(const reference::OutputError& output);
+Json json_of(const Error& error);
+
+// "pass", or what is wrong with an output of this run or with the run itself.
+std::string verdict_of(const autotune::CheckResult& run, const reference::OutputError& output);
 
 std::string_view basis_text(cache::TuningBasis basis);
 std::string_view status_text(cache::TuningStatus status);

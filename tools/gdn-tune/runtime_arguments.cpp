@@ -40,6 +40,7 @@ Options RuntimeArguments::options() const {
   set("nvrtc", nvrtc);
   set("templates", templates);
   if (threads > 0) options.compile_threads = threads;
+  if (!captures) options.capture_directory.clear();
   if (!arch.empty()) {
     require(!options.device.starts_with("cuda"),
             "--arch {}: a GPU has the architecture it has; leave out --arch, or use --device emulator", arch);

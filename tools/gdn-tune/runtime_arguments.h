@@ -22,6 +22,7 @@ struct RuntimeArguments {
   std::string templates;
   std::string miss_file;
   int threads = 0;
+  bool captures = false;  // GDNJIT_CAPTURE is for calls of the user's: only verify's own are captured as well
 
   // Each declares a part of the options, for commands that need no more.
   void declare_device(Arguments& arguments);

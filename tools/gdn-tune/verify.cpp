@@ -35,16 +35,6 @@ std::string_view inputs_text(reference::Inputs inputs) {
   return inputs == reference::Inputs::typical ? "typical" : "brutal";
 }
 
-// What is wrong beside the figures.
-std::string complaint(const Check& check, const reference::OutputError* output) {
-  if (check.error) return "error";
-  if (output != nullptr && !output->finite) return "fail: NaN or infinity";
-  if (output != nullptr && !output->passed()) return "fail";
-  if (!check.result.guards_intact) return "fail: wrote outside its buffers";
-  if (!check.result.repeatable) return "fail: runs differ";
-  return "pass";
-}
-
 class VerifyCommand : public Command {
  public:
   void declare(Arguments& arguments) override {
@@ -62,6 +52,7 @@ class VerifyCommand : public Command {
   Result run(Console& console) override {
     const Selection selection = select_problems(selection_, operators());
     for (const std::string& note : selection.notes) console.note(note);
+    runtime_.captures = true;
     const Options options = runtime_.options();
     Runtime::Impl runtime(options);
     std::vector<Check> checks = plan_checks(selection, runtime);
@@ -139,7 +130,7 @@ class VerifyCommand : public Command {
         table.add_row({origin_text(*check.selected), problem, tiles, inputs, "", "", "", "", {"error", Style::bad}});
       }
       for (const reference::OutputError& output : check.result.errors) {
-        const std::string verdict = complaint(check, &output);
+        const std::string verdict = verdict_of(check.result, output);
         table.add_row({origin_text(*check.selected),
                        problem,
                        tiles,
@@ -157,12 +148,7 @@ class VerifyCommand : public Command {
   static Json json_of_check(const Check& check) {
     Json outputs = Json::array();
     for (const reference::OutputError& output : check.result.errors) {
-      outputs.push_back({{"tensor", output.tensor},
-                         {"rms_ratio", output.rms_ratio},
-                         {"max_ratio", output.max_ratio},
-                         {"tolerance", output.tolerance},
-                         {"finite", output.finite},
-                         {"passed", output.passed()}});
+      outputs.push_back(json_of(output));
     }
     Json json = {{"operator", check.selected->op->name()},
                  {"origins", check.selected->origins},
@@ -173,11 +159,7 @@ class VerifyCommand : public Command {
                  {"guards_intact", check.result.guards_intact},
                  {"repeatable", check.result.repeatable},
                  {"outputs", outputs}};
-    if (check.error) {
-      json["error"] = {{"code", static_cast<int>(check.error->code())},
-                       {"name", error_code_name(check.error->code())},
-                       {"message", check.error->what()}};
-    }
+    if (check.error) json["error"] = json_of(*check.error);
     return json;
   }
 

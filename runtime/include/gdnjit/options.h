@@ -41,6 +41,11 @@ struct Options {
   int compile_threads = 0;                     // [compile_threads] 0: one per core
   // [emulator_checks] "races": all checks; "memory": all but races, for half the time.
   bool emulator_races = true;
+  // [capture] a folder: the calls of all plans are written there, one file each (docs/capture.md). Each call then waits
+  // for its stream, twice. Empty: off.
+  std::filesystem::path capture_directory;
+  std::int64_t capture_limit_bytes = 1LL << 30;  // [capture_limit_mb] of all files of a runtime
+  std::int64_t capture_files = 100;              // [capture_files] as many at the most
   NvrtcSearch nvrtc_search;
 
   // The defaults, the user's cache folder (XDG_CACHE_HOME or ~/.cache, then gdnjit), and what GDNJIT_* variables
