@@ -44,6 +44,13 @@ __device__ __forceinline__ void unpack(const Word<kDtype> (&words)[kWords], floa
   }
 }
 
+// Rounded to the 10 bits of fraction that tf32 keeps, as an operand of mma.cuh.
+__device__ __forceinline__ unsigned round_tf32(float value) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+
 // Rounds to nearest even and packs; the inverse of unpack.
 template <DType kDtype, int kElements, int kWords>
 __device__ __forceinline__ void pack(const float (&values)[kElements], Word<kDtype> (&words)[kWords]) {

@@ -213,16 +213,18 @@ constexpr bool chunk_needs_copies(DType io_dtype, Norm norm, float norm_eps) {
 
 // ---- the portable scan
 
-// Rows of 16-byte units in shared memory of which any eight that follow each other are in different banks: by
-// exchanging the units of a row where a row fills all banks a whole number of times, else by 16 bytes more a row.
+// Rows of 16-byte units in shared memory, one behind the other. Units are exchanged with their neighbours in 128, 64 or
+// 32 bytes, the most that divide a row, so that the same unit of eight rows lies in different banks.
 struct ChunkRows {
-  int row_bytes;  // a multiple of 16
-  constexpr bool exchanged() const { return row_bytes % 128 == 0; }
-  constexpr int pitch() const { return exchanged() || row_bytes % 32 == 16 ? row_bytes : row_bytes + 16; }
-  constexpr int bytes() const { return kChunk * pitch(); }
+  int row_bytes;  // a multiple of 32, or of 16 where rows are not read in units
+  constexpr int bytes() const { return kChunk * row_bytes; }
   // Where `byte` of a row is.
   constexpr unsigned offset(unsigned row, unsigned byte) const {
-    return row * static_cast<unsigned>(pitch()) + (exchanged() ? byte ^ (row % 8 * 16) : byte);
+    const unsigned exchange = row_bytes % 128 == 0  ? row % 8
+                              : row_bytes % 64 == 0 ? row / 2 % 4
+                              : row_bytes % 32 == 0 ? row / 4 % 2
+                                                    : 0;
+    return row * static_cast<unsigned>(row_bytes) + (byte ^ exchange * 16);
   }
 };
 

@@ -154,6 +154,33 @@ struct ChunkNegated {
   }
 };
 
+// A block's way into a triangle of the record, rounded to the operands' type.
+template <ChunkConfig c>
+struct ChunkTriangleWriter {
+  // The two neighbouring elements of each lane in rows 8 h .. and columns 8 n .. of block (i, j): 128 bytes.
+  static __device__ __forceinline__ void store(unsigned char* triangle, int i, int j, int h, int n, int lane, float low,
+                                               float high) {
+    const float pair[2] = {low, high};
+    unsigned word[1];
+    device::pack<c.operand_dtype()>(pair, word);
+    unsigned char* place = triangle + ChunkTriangle::offset(16 * i + 8 * h, 16 * j + 8 * n) + 4 * lane;
+    *reinterpret_cast<unsigned*>(place) = word[0];
+  }
+  // All of block (i, j); of one on the diagonal the elements with row - column >= kFrom, zeros for the others.
+  template <int kFrom>
+  static __device__ __forceinline__ void store(unsigned char* triangle, int i, int j, int lane,
+                                               const ChunkBlock& block) {
+#pragma unroll
+    for (int e = 0; e < 8; e += 2) {
+      const int n = e / 4, h = e / 2 % 2;
+      const int below = lane / 4 + 8 * h - (8 * n + 2 * (lane % 4));  // of the first element
+      const float low = i != j || below >= kFrom ? block.d[e] : 0.0f;
+      const float high = i != j || below - 1 >= kFrom ? block.d[e + 1] : 0.0f;
+      store(triangle, i, j, h, n, lane, low, high);
+    }
+  }
+};
+
 // Shared memory of a pair of warps.
 struct ChunkInverse {
   alignas(16) unsigned char diagonal[4][ChunkSplitPlace::kBytes];  // B_dd, by columns

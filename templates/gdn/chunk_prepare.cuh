@@ -24,6 +24,7 @@ struct ChunkPrepare {
   static_assert(c.tiles == ChunkTiles::key_head || !chunk_needs_copies(c.io_dtype, c.norm, c.norm_eps),
                 "fp32 inputs, and fp16 keys that this norm may stretch far, need copies: tiles = key_head");
   using Place = ChunkPlace<c>;
+  using Writer = ChunkTriangleWriter<c>;
 
   enum : bool {
     kQuery = c.write_output,
@@ -433,20 +434,8 @@ struct ChunkPrepare {
     }
   }
 
-  static __device__ __forceinline__ unsigned packed(float low, float high) {
-    const float pair[2] = {low, high};
-    unsigned word[1];
-    device::pack<c.operand_dtype()>(pair, word);
-    return word[0];
-  }
   static __device__ __forceinline__ float2 pair_at(const float* numbers, int lane) {
     return *reinterpret_cast<const float2*>(numbers + 2 * (lane % 4));
-  }
-  // Rows 8 h.. and columns 8 n.. of block (i, j) of a triangle: 128 bytes, a word a lane.
-  static __device__ __forceinline__ void store_words(unsigned char* triangle, int i, int j, int h, int n, int lane,
-                                                     unsigned word) {
-    unsigned char* place = triangle + ChunkTriangle::offset(16 * i + 8 * h, 16 * j + 8 * n) + 4 * lane;
-    *reinterpret_cast<unsigned*>(place) = word;
   }
 
   // Diagonal block d of A, from B_dd, and of P. Decays are differences here; above the diagonal they are not looked at.
@@ -464,10 +453,9 @@ struct ChunkPrepare {
                                   column + 1 <= row ? device::exp2_approx(decay_i - decay_j.y) : 0.0f};
         const float below[2] = {column < row ? weights[0] : 0.0f, column + 1 < row ? weights[1] : 0.0f};
         const int e = 4 * n + 2 * h;
-        store_words(record + ChunkRecord::kA, d, d, h, n, lane, packed(x.d[e] * below[0], x.d[e + 1] * below[1]));
+        Writer::store(record + ChunkRecord::kA, d, d, h, n, lane, x.d[e] * below[0], x.d[e + 1] * below[1]);
         if constexpr (kQuery) {
-          store_words(record + ChunkRecord::kP, d, d, h, n, lane,
-                      packed(qk.d[e] * weights[0], qk.d[e + 1] * weights[1]));
+          Writer::store(record + ChunkRecord::kP, d, d, h, n, lane, qk.d[e] * weights[0], qk.d[e + 1] * weights[1]);
         }
       }
     }
@@ -486,10 +474,9 @@ struct ChunkPrepare {
       for (int h = 0; h < 2; ++h) {
         const float weights[2] = {rows[8 * h] * column.x, rows[8 * h] * column.y};
         const int e = 4 * n + 2 * h;
-        store_words(record + ChunkRecord::kA, i, j, h, n, lane, packed(x.d[e] * weights[0], x.d[e + 1] * weights[1]));
+        Writer::store(record + ChunkRecord::kA, i, j, h, n, lane, x.d[e] * weights[0], x.d[e + 1] * weights[1]);
         if constexpr (kQuery) {
-          store_words(record + ChunkRecord::kP, i, j, h, n, lane,
-                      packed(qk.d[e] * weights[0], qk.d[e + 1] * weights[1]));
+          Writer::store(record + ChunkRecord::kP, i, j, h, n, lane, qk.d[e] * weights[0], qk.d[e + 1] * weights[1]);
         }
       }
     }

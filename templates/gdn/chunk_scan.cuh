@@ -186,10 +186,10 @@ struct ChunkScan {
 #pragma unroll
       for (int n = 0; n < Fragments::kTokenTiles; n += 2) {
         unsigned rows[4];
-        device::ldmatrix<4>(rows, place + plan().k + 8 * n * plan().keys.pitch());
+        device::ldmatrix<4>(rows, place + plan().k + 8 * n * plan().keys.row_bytes);
         multiply_add(keys + 4 * n, a, rows);
         if constexpr (kOutput) {
-          device::ldmatrix<4>(rows, place + plan().q + 8 * n * plan().keys.pitch());
+          device::ldmatrix<4>(rows, place + plan().q + 8 * n * plan().keys.row_bytes);
           multiply_add(queries + 4 * n, a, rows);
         }
       }
@@ -237,7 +237,7 @@ struct ChunkScan {
 #pragma unroll
       for (int j = 0; j < kChunk / 16; ++j) {
         unsigned columns[4];
-        device::ldmatrix_transposed<4>(columns, place + 16 * j * plan().keys.pitch());
+        device::ldmatrix_transposed<4>(columns, place + 16 * j * plan().keys.row_bytes);
         multiply_add(state + 8 * step, d[j], columns);
       }
     }

@@ -162,15 +162,16 @@ struct ChunkCall::Parts {
     tensor.buffer = DeviceBuffer(*device, tensor.bytes.size(), name);
   }
 
-  // [B,T,heads,width] with gaps, which keep a row's alignment of `unit` elements.
+  // [B,T,heads,width] with gaps, which keep a row's alignment of `unit` elements, and whole sectors whole.
   gdn::HeadStrides make_tokens(Tensor& tensor, const char* name, DType dtype, int heads, int width, int unit,
                                TensorRole role) {
+    const int gap = unit * dtype_bytes(dtype) == 16 && width * dtype_bytes(dtype) % 32 == 0 ? 2 * unit : unit;
     gdn::HeadStrides strides{};
-    strides.token = std::int64_t{heads} * (width + unit) + unit;
-    strides.key_head = width + unit;
+    strides.token = std::int64_t{heads} * (width + gap) + gap;
+    strides.key_head = width + gap;
     strides.batch = c.ragged ? 0 : (longest + kGapTokens) * strides.token;
     const std::int64_t tokens = (c.ragged ? total() : sequences() * (longest + kGapTokens)) + kGapTokens;
-    make(tensor, name, dtype, tokens * strides.token, role, unit);
+    make(tensor, name, dtype, tokens * strides.token, role, gap);
     return strides;
   }
   std::int64_t element(const gdn::HeadStrides& strides, std::int64_t b, std::int64_t token, int head) const {
@@ -189,10 +190,11 @@ struct ChunkCall::Parts {
   gdn::StateStrides make_states(Tensor& tensor, const char* name, std::int64_t rows, std::int64_t tokens,
                                 TensorRole role) {
     gdn::StateStrides strides{};
-    strides.head = std::int64_t{c.head_dim_k} * c.head_dim_v + 2 * c.state_vector;
-    strides.token = c.heads_v * strides.head + 4 * c.state_vector;
+    const int gap = c.state_vector == 2 ? 8 : 1;
+    strides.head = std::int64_t{c.head_dim_k} * c.head_dim_v + gap;
+    strides.token = c.heads_v * strides.head + 2 * gap;
     strides.row = tokens * strides.token;
-    make(tensor, name, c.state_dtype, rows * strides.row, role, c.state_vector);
+    make(tensor, name, c.state_dtype, rows * strides.row, role, gap);
     return strides;
   }
 
