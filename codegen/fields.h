@@ -36,7 +36,7 @@ struct EnumNames;
 template <>
 struct EnumNames<DType> {
   static constexpr std::string_view type = "gdnjit::DType";
-  static constexpr std::array<std::string_view, 5> names{"f32", "bf16", "f16", "i32", "i64"};
+  static constexpr std::array<std::string_view, 6> names{"f32", "bf16", "f16", "i32", "i64", "u8"};
 };
 
 template <typename Enum>
@@ -144,6 +144,19 @@ T from_fields(const FieldMap& fields, T object = {}) {
     fail(ErrorCode::invalid_argument, "unknown field '{}'{}", name, suggestion(name, names));
   }
   return object;
+}
+
+// `to` with every field that `from` has too, by name and type.
+template <typename To, typename From>
+To with_fields_of(const From& from, To to = {}) {
+  visit_fields(to, [&](std::string_view wanted, auto& target) {
+    visit_fields(from, [&](std::string_view name, const auto& value) {
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, std::remove_cvref_t<decltype(target)>>) {
+        if (name == wanted) target = value;
+      }
+    });
+  });
+  return to;
 }
 
 // A C++ initialiser with designated fields, for generated source: "{.block_v = 16, .gate = gdnjit::gdn::Gate::raw}".

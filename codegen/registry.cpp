@@ -3,6 +3,7 @@
 #include <array>
 #include <string>
 
+#include "codegen/gdn/chunk.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
@@ -11,9 +12,10 @@
 namespace gdnjit {
 
 std::span<const Operator* const> operators() {
-  static const std::array<const Operator*, 2> table{
+  static const std::array<const Operator*, 3> table{
       &gdn::step_operator(),
       &gdn::recurrent_operator(),
+      &gdn::chunk_operator(),
   };
   return table;
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/registry.h"
 #include "runtime/dlpack.h"
 #include "runtime/plan.h"
@@ -238,6 +239,15 @@ int gdnjit_plan_kernel_count(const gdnjit_plan* plan) {
 const char* gdnjit_plan_kernel_info(const gdnjit_plan* plan, int index, const char* name) {
   if (plan == nullptr || name == nullptr || index < 0 || index >= gdnjit_plan_kernel_count(plan)) return nullptr;
   return find_text(plan->kernels[static_cast<std::size_t>(index)], name);
+}
+
+int gdnjit_chunk_workspace_bytes(const char* problem, int64_t sequences, int64_t tokens, size_t* bytes) {
+  return guarded([&] {
+    require_not_null(problem, "problem");
+    require_not_null(bytes, "bytes");
+    const auto layer = gdnjit::from_fields<gdnjit::gdn::ChunkProblem>(gdnjit::parse_fields(problem));
+    *bytes = static_cast<size_t>(gdnjit::gdn::workspace_bytes(layer, sequences, tokens));
+  });
 }
 
 int gdnjit_plan_run(const gdnjit_plan* plan, const DLTensor* const* tensors, int count, void* stream) {

@@ -33,9 +33,10 @@ DType dtype_of(DLDataType type, std::string_view name) {
     if (type.code == kDLBfloat && type.bits == 16) return DType::bf16;
     if (type.code == kDLInt && type.bits == 32) return DType::i32;
     if (type.code == kDLInt && type.bits == 64) return DType::i64;
+    if ((type.code == kDLInt || type.code == kDLUInt) && type.bits == 8) return DType::u8;  // plain memory
   }
   fail(ErrorCode::invalid_argument,
-       "{}: element type (DLPack code {}, {} bits, {} lanes) must be f32, bf16, f16, i32 or i64", name,
+       "{}: element type (DLPack code {}, {} bits, {} lanes) must be f32, bf16, f16, i32, i64 or a byte", name,
        static_cast<int>(type.code), static_cast<int>(type.bits), static_cast<int>(type.lanes));
 }
 

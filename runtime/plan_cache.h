@@ -2,7 +2,7 @@
 // Runtime ends, because a captured graph may still launch it.
 #pragma once
 
-#include <gdnjit/gdn.h>
+#include <gdnjit/gdn_chunk.h>
 
 #include <functional>
 #include <memory>
@@ -50,6 +50,7 @@ class PlanCache {
   // The typed and fast way to the same plans, see gdn::plan().
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared>& steps() { return steps_; }
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared>& recurrents() { return recurrents_; }
+  ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared>& chunks() { return chunks_; }
 
  private:
   std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
@@ -64,6 +65,7 @@ class PlanCache {
   std::unordered_map<Digest, std::weak_ptr<const Kernel>, DigestHash> kernels_;
   ProblemMap<gdn::StepProblem, gdn::StepPlan::Prepared> steps_;
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared> recurrents_;
+  ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared> chunks_;
 };
 
 }  // namespace gdnjit

@@ -31,8 +31,12 @@ constexpr std::array<std::pair<std::string_view, std::uint64_t>, 20> kDtypeBits{
      {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"I16", 16},    {"U16", 16}, {"F16", 16}, {"BF16", 16}, {"I32", 32},
      {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64}, {"I64", 64}, {"U64", 64}}};
 
-constexpr std::array<std::pair<std::string_view, DType>, 5> kOurs{
-    {{"F32", DType::f32}, {"BF16", DType::bf16}, {"F16", DType::f16}, {"I32", DType::i32}, {"I64", DType::i64}}};
+constexpr std::array<std::pair<std::string_view, DType>, 6> kOurs{{{"F32", DType::f32},
+                                                                   {"BF16", DType::bf16},
+                                                                   {"F16", DType::f16},
+                                                                   {"I32", DType::i32},
+                                                                   {"I64", DType::i64},
+                                                                   {"U8", DType::u8}}};
 
 // Parses one file; every failure names it.
 class Parser {

@@ -26,27 +26,11 @@ void require_alignment(std::string_view name, int bytes, DType dtype) {
   require(bytes >= dtype_bytes(dtype), "{}={}: must hold one element of {} bytes", name, bytes, dtype_bytes(dtype));
 }
 
-// The largest power of two of elements, up to 16 bytes, that divides `extent` and keeps to `alignment` bytes.
-int vector_elements(DType dtype, int extent, int alignment) {
-  int elements = 16 / dtype_bytes(dtype);
-  while (extent % elements != 0 || alignment % (elements * dtype_bytes(dtype)) != 0) elements /= 2;
-  return elements;
-}
-
-// Elements of q and k that one access may take: heads start at multiples of the head stride.
-int io_vector(const StepProblem& layer) {
-  const int vector = vector_elements(layer.io_dtype, layer.head_dim_k, layer.io_alignment);
-  if (layer.input_layout != InputLayout::qkvz) return vector;
-  const int group = layer.heads_v / layer.heads_k;
-  const int head_stride = 2 * layer.head_dim_k + 2 * group * layer.head_dim_v;
-  return std::min(vector, vector_elements(layer.io_dtype, head_stride, layer.io_alignment));
-}
-
 void set_vectors(const StepProblem& layer, int lanes_k, StepConfig& config) {
   const bool is_vk = layer.state_layout == StateLayout::vk;
   config.state_vector =
       vector_elements(layer.state_dtype, is_vk ? layer.head_dim_k : layer.head_dim_v, layer.state_alignment);
-  const int vector = io_vector(layer);
+  const int vector = key_vector(layer);
   if (is_vk) {
     config.key_chunk = config.state_vector;
     config.key_vector = std::min(vector, config.key_chunk);
@@ -60,29 +44,49 @@ void set_vectors(const StepProblem& layer, int lanes_k, StepConfig& config) {
   config.key_vector = config.key_chunk;
 }
 
-std::string source_text(const KernelText& text, const StepConfig& config) {
-  const bool crowded = config.is_mixer() && config.mixer_blocks() > 1;
-  const std::string_view bounds = crowded ? "Kernel::kThreads, Kernel::kMinBlocks" : "Kernel::kThreads";
+}  // namespace
+
+int vector_elements(DType dtype, int extent, int alignment) {
+  int elements = 16 / dtype_bytes(dtype);
+  while (extent % elements != 0 || alignment % (elements * dtype_bytes(dtype)) != 0) elements /= 2;
+  return elements;
+}
+
+// Heads start at multiples of the head stride.
+int key_vector(const StepProblem& layer) {
+  const int vector = vector_elements(layer.io_dtype, layer.head_dim_k, layer.io_alignment);
+  if (layer.input_layout != InputLayout::qkvz) return vector;
+  const int group = layer.heads_v / layer.heads_k;
+  const int head_stride = 2 * layer.head_dim_k + 2 * group * layer.head_dim_v;
+  return std::min(vector, vector_elements(layer.io_dtype, head_stride, layer.io_alignment));
+}
+
+std::string kernel_source(const KernelText& text, std::string_view initializer, int threads) {
   return fmt::format(
       "// {name}, generated from its signature.\n"
       "#include \"{header}\"\n\n"
-      "using Kernel = gdnjit::gdn::{kernel}<gdnjit::gdn::StepConfig{config}>;\n\n"
-      "static_assert(sizeof(gdnjit::gdn::{params}) == {bytes}, \"host and device disagree on the parameter "
-      "block\");\n\n"
+      "using Kernel = gdnjit::gdn::{kernel}<gdnjit::gdn::{config}{initializer}>;\n\n"
+      "static_assert(sizeof(gdnjit::gdn::{params}) == {bytes} && Kernel::kThreads == {threads},\n"
+      "              \"host and device disagree on the kernel\");\n\n"
       "extern \"C\" __global__ void __launch_bounds__({bounds})\n"
       "    {entry}(const __grid_constant__ gdnjit::gdn::{params} params) {{\n"
       "  Kernel::run(params);\n}}\n",
       fmt::arg("name", text.operator_name), fmt::arg("header", text.header), fmt::arg("kernel", text.kernel),
-      fmt::arg("config", designated_initializer(config)), fmt::arg("bounds", bounds), fmt::arg("params", text.params),
-      fmt::arg("bytes", text.parameter_bytes), fmt::arg("entry", text.entry));
+      fmt::arg("config", text.config), fmt::arg("initializer", initializer), fmt::arg("params", text.params),
+      fmt::arg("bytes", text.parameter_bytes), fmt::arg("threads", threads), fmt::arg("entry", text.entry),
+      fmt::arg("bounds", text.bounds));
 }
 
-// sm_90 brought programmatic dependent launch.
+// sm_90 brought it.
 bool has_programmatic_launch(const Target& target) {
   return target.arch != "sm_80" && !target.arch.starts_with("sm_8");
 }
 
-}  // namespace
+void check_programmatic(bool programmatic, const Target& target) {
+  if (!programmatic || has_programmatic_launch(target)) return;
+  fail(ErrorCode::unsupported, "programmatic=true: {} has no programmatic dependent launch, sm_90 and later do",
+       target.arch);
+}
 
 void complete_layer(StepProblem& layer) {
   require(layer.batch >= 0, "B={}: must not be negative", layer.batch);
@@ -100,7 +104,8 @@ void complete_layer(StepProblem& layer) {
   require_float("beta_dtype", layer.beta_dtype);
   require_float("a_log_dtype", layer.a_log_dtype);
   require_float("dt_bias_dtype", layer.dt_bias_dtype);
-  require(!is_float(layer.slot_dtype), "slot_dtype={}: must be i32 or i64", enum_name(layer.slot_dtype));
+  require(layer.slot_dtype == DType::i32 || layer.slot_dtype == DType::i64, "slot_dtype={}: must be i32 or i64",
+          enum_name(layer.slot_dtype));
   require(std::isfinite(layer.scale), "scale={}: must be finite", layer.scale);
   require(std::isfinite(layer.norm_eps) && layer.norm_eps >= 0, "norm_eps={}: must not be negative", layer.norm_eps);
   require(std::isfinite(layer.gate_lower_bound) && layer.gate_lower_bound <= 0,
@@ -164,16 +169,13 @@ LayerInstance::LayerInstance(const KernelText& text, const StepConfig& config, c
     : config_(config) {
   const char* fault = config_.fault();
   require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
-  if (config_.programmatic && !has_programmatic_launch(target)) {
-    fail(ErrorCode::unsupported, "programmatic=true: {} has no programmatic dependent launch, sm_90 and later do",
-         target.arch);
-  }
+  check_programmatic(config_.programmatic, target);
   require(config_.cluster() == 1 || has_clusters(target.arch),
           "tiles {}: {} has no clusters, so with a gated norm one block serves a head: turns must be {}",
           fields_text(to_fields(tiles)), target.arch, config_.blocks_v());
   spec_.operator_name = text.operator_name;
   spec_.signature = fmt::format("{} {} arch={}", text.operator_name, fields_text(to_fields(config_)), target.arch);
-  spec_.source = source_text(text, config_);
+  spec_.source = kernel_source(text, designated_initializer(config_), config_.threads());
   spec_.entry = text.entry;
   spec_.target = target;
 }
@@ -196,7 +198,8 @@ Footprint layer_footprint(const StepProblem& layer, const std::vector<TensorSpec
                           std::int64_t states_written, std::int64_t tokens) {
   Footprint footprint;
   for (const TensorSpec& tensor : tensors) {
-    if (tensor.name.find("state") != std::string::npos) continue;
+    const bool is_state = tensor.name.find("state") != std::string::npos || tensor.name == "checkpoints";
+    if (is_state || tensor.role == TensorRole::scratch) continue;
     std::int64_t bytes = dtype_bytes(tensor.dtype);
     for (const std::int64_t extent : tensor.shape) bytes *= extent;
     (tensor.role == TensorRole::input ? footprint.bytes_read : footprint.bytes_written) += bytes;

@@ -5,8 +5,10 @@
 #include <gdnjit/gdn.h>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <vector>
@@ -43,6 +45,11 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
 // multiple of H=16").
 void complete_layer(StepProblem& layer);
 
+// The largest power of two of elements, up to 16 bytes, that divides `extent` and keeps to `alignment` bytes.
+int vector_elements(DType dtype, int extent, int alignment);
+// Elements of q and k that one access may take.
+int key_vector(const StepProblem& layer);
+
 // The config's fields that both kernels take from a layer, those that a choice makes meaningless at their defaults.
 // key_chunk follows from the layer and lanes_k alone, so that the order of sums over K does too.
 StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles);
@@ -58,9 +65,19 @@ struct KernelText {
   std::string_view entry;          // "gdnjit_gdn_step"
   std::string_view header;         // "gdn/step.cuh"
   std::string_view kernel;         // "Step"
+  std::string_view config = "StepConfig";
   std::string_view params = "StepParams";
   std::size_t parameter_bytes = sizeof(StepParams);
+  std::string_view bounds = "Kernel::kThreads";  // of __launch_bounds__
 };
+
+// The kernel's source. `initializer` is its config as designated_initializer() writes it, `threads` those of a block.
+std::string kernel_source(const KernelText& text, std::string_view initializer, int threads);
+
+// Whether the target has programmatic dependent launch.
+bool has_programmatic_launch(const Target& target);
+// Throws unsupported for a `programmatic` that the target cannot serve.
+void check_programmatic(bool programmatic, const Target& target);
 
 // An Instance of one kernel, but for pack() and geometries().
 class LayerInstance : public Instance {

@@ -1,5 +1,6 @@
 #include "codegen/gdn/layer_args.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <string>
@@ -43,17 +44,14 @@ const void* offset(const TensorView& view, std::int64_t elements) {
   return static_cast<const std::byte*>(view.data) + elements * dtype_bytes(view.dtype);
 }
 
-// Elements of q and k in one access; a convolution takes its inputs one by one.
-int input_vector(const StepConfig& config) { return config.conv_width > 0 ? 1 : config.key_vector; }
-
-void pack_separate(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
+void pack_separate(const StepProblem& layer, const InputVectors& vectors, const Extents& extents, TensorReader& reader,
                    StepParams& params) {
   const auto [B, T] = extents;
   const std::int64_t H = layer.heads_k, HV = layer.heads_v, K = layer.head_dim_k, V = layer.head_dim_v;
   const auto take_keys = [&](std::string_view name, const void*& data, HeadStrides& strides) {
     const TensorView& view = reader.take(name, layer.io_dtype, {B, T, H, K});
     require_dense(name, view, 1);
-    require_aligned(name, view, 3, input_vector(config), "io_alignment");
+    require_aligned(name, view, 3, vectors.keys, "io_alignment");
     data = view.data;
     strides = {stride(view, 0), stride(view, 1), stride(view, 2), 0};
   };
@@ -61,6 +59,7 @@ void pack_separate(const StepProblem& layer, const StepConfig& config, const Ext
   take_keys("k", params.k, params.k_strides);
   const TensorView& v = reader.take("v", layer.io_dtype, {B, T, HV, V});
   require_dense("v", v, 1);
+  require_aligned("v", v, 3, vectors.values, "io_alignment");
   params.v = v.data;
   params.v_strides = by_head(layer, v, stride(v, 2));
 }
@@ -71,12 +70,12 @@ std::int64_t packed_row(const StepProblem& layer) {
   return 2 * H * K + (layer.input_layout == InputLayout::qkvz ? 2 : 1) * HV * V;
 }
 
-void pack_packed(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
+void pack_packed(const StepProblem& layer, const InputVectors& vectors, const Extents& extents, TensorReader& reader,
                  StepParams& params) {
   const std::int64_t H = layer.heads_k, K = layer.head_dim_k, V = layer.head_dim_v, r = layer.heads_v / H;
   const TensorView& packed = reader.take("packed", layer.io_dtype, {extents.B, extents.T, packed_row(layer)});
   require_dense("packed", packed, 1);
-  require_aligned("packed", packed, 2, input_vector(config), "io_alignment");
+  require_aligned("packed", packed, 2, std::max(vectors.keys, vectors.values), "io_alignment");
   const std::int64_t batch = stride(packed, 0), token = stride(packed, 1);
   params.q = packed.data;
   if (layer.input_layout == InputLayout::mixed_qkv) {
@@ -172,7 +171,7 @@ const TensorView& TensorReader::take_dense(std::string_view name, DType dtype,
   return view;
 }
 
-const TensorView& TensorReader::take_states(std::string_view name, const StepProblem& layer, const StepConfig& config,
+const TensorView& TensorReader::take_states(std::string_view name, const StepProblem& layer, int vector,
                                             std::initializer_list<std::int64_t> lead) {
   std::array<std::int64_t, kMaxRank> shape{};
   std::size_t rank = 0;
@@ -183,7 +182,7 @@ const TensorView& TensorReader::take_states(std::string_view name, const StepPro
   shape[rank++] = vk ? layer.head_dim_k : layer.head_dim_v;
   const TensorView& view = take(name, layer.state_dtype, std::span(shape.data(), rank));
   require_dense(name, view, 2);
-  require_aligned(name, view, view.rank - 2, config.state_vector, "state_alignment");
+  require_aligned(name, view, view.rank - 2, vector, "state_alignment");
   return view;
 }
 
@@ -214,20 +213,22 @@ void add_input_specs(const StepProblem& layer, const Extents& extents, std::vect
   }
 }
 
-void pack_inputs(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
+void pack_inputs(const StepProblem& layer, const InputVectors& vectors, const Extents& extents, TensorReader& reader,
                  StepParams& params) {
   if (layer.input_layout == InputLayout::separate) {
-    pack_separate(layer, config, extents, reader, params);
+    pack_separate(layer, vectors, extents, reader, params);
   } else {
-    pack_packed(layer, config, extents, reader, params);
+    pack_packed(layer, vectors, extents, reader, params);
   }
   pack_gates(layer, extents, reader, params);
 }
 
-void pack_output(const StepProblem& layer, const Extents& extents, TensorReader& reader, StepParams& params) {
+void pack_output(const StepProblem& layer, int vector, const Extents& extents, TensorReader& reader,
+                 StepParams& params) {
   if (!layer.write_output) return;
   const TensorView& o = reader.take("o", layer.output_dtype, {extents.B, extents.T, layer.heads_v, layer.head_dim_v});
   require_dense("o", o, 1);
+  require_aligned("o", o, 3, vector, "io_alignment");
   params.o = o.data;
   params.o_strides = {stride(o, 0), stride(o, 1), stride(o, 2), 0};
 }

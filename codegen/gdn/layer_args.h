@@ -45,6 +45,12 @@ struct LayerUses {
   }
 };
 
+// Elements in one access of a kernel, to which addresses and strides must be aligned.
+struct InputVectors {
+  int keys;        // of q and k
+  int values = 1;  // of v and o
+};
+
 // Takes tensors one by one and checks each against what the problem says. Memory is only needed where there are
 // elements.
 class TensorReader {
@@ -55,10 +61,11 @@ class TensorReader {
   const TensorView& take(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape) {
     return take(name, dtype, std::span(shape.begin(), shape.size()));
   }
+  const TensorView& peek() const { return tensors_[next_]; }  // the next to be taken
   // The last dimension of a vector or matrix is contiguous, and so are the `axes` last.
   const TensorView& take_dense(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape, int axes);
-  // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for the kernel's accesses.
-  const TensorView& take_states(std::string_view name, const StepProblem& layer, const StepConfig& config,
+  // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for accesses of `vector` elements.
+  const TensorView& take_states(std::string_view name, const StepProblem& layer, int vector,
                                 std::initializer_list<std::int64_t> lead);
 
  private:
@@ -68,11 +75,12 @@ class TensorReader {
 
 // q, k, v or packed, then a, b, a_log, dt_bias: those that the layer has.
 void add_input_specs(const StepProblem& layer, const Extents& extents, std::vector<TensorSpec>& tensors);
-void pack_inputs(const StepProblem& layer, const StepConfig& config, const Extents& extents, TensorReader& reader,
+void pack_inputs(const StepProblem& layer, const InputVectors& vectors, const Extents& extents, TensorReader& reader,
                  StepParams& params);
 
 // o, the last tensor of a layer that has it.
-void pack_output(const StepProblem& layer, const Extents& extents, TensorReader& reader, StepParams& params);
+void pack_output(const StepProblem& layer, int vector, const Extents& extents, TensorReader& reader,
+                 StepParams& params);
 
 // The extents of a call: from o, or without one from k or packed.
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);

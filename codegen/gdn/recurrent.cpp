@@ -9,6 +9,7 @@
 #include "codegen/fields.h"
 #include "codegen/gdn/layer_args.h"
 #include "codegen/gdn/options_names.h"
+#include "codegen/gdn/sequence_args.h"
 #include "runtime/support/check.h"
 
 namespace gdnjit::gdn {
@@ -22,30 +23,9 @@ constexpr KernelText kText{.operator_name = "gdn.recurrent",
 // T beyond this changes nothing about the best tiles.
 constexpr std::int64_t kLargestBucketTokens = 1024;
 
-// Which tensors beside the layer's inputs a problem has; the one place that says so.
-struct Uses {
-  bool cu_seqlens;
-  bool state_in;
-  bool state_out;
-  bool read_slot;
-  bool write_slot;
-  bool output;
-
-  explicit Uses(const RecurrentProblem& problem)
-      : cu_seqlens(problem.ragged),
-        state_in(problem.initial_state != StatePlace::none),
-        state_out(problem.final_state == StatePlace::dense ||
-                  (problem.final_state == StatePlace::pool && problem.initial_state != StatePlace::pool)),
-        read_slot(problem.initial_state == StatePlace::pool),
-        write_slot(problem.final_state == StatePlace::pool),
-        output(problem.write_output) {}
-
-  std::size_t count() const {
-    std::size_t count = 0;
-    for (const bool used : {cu_seqlens, state_in, state_out, read_slot, write_slot, output}) count += used ? 1 : 0;
-    return count;
-  }
-};
+std::size_t tensor_count(const RecurrentProblem& problem) {
+  return LayerUses(layer_of(problem)).count() + SequenceUses(problem).count() + (problem.write_output ? 1U : 0U);
+}
 
 class RecurrentInstance : public LayerInstance {
  public:
@@ -116,35 +96,6 @@ class RecurrentOperator : public Operator {
   }
 };
 
-void pack_states(const RecurrentProblem& problem, const StepProblem& layer, const StepConfig& config, std::int64_t B,
-                 TensorReader& reader, StepParams& params) {
-  const Uses uses(problem);
-  if (uses.state_in) {
-    const TensorView& in = reader.take_states("state_in", layer, config, {uses.read_slot ? kAnyExtent : B});
-    params.state_in = in.data;
-    params.state_out = in.data;  // a pool has both states
-    params.state_in_strides = params.state_out_strides = state_strides(in);
-  }
-  if (uses.state_out) {
-    const TensorView& out = reader.take_states("state_out", layer, config, {uses.write_slot ? kAnyExtent : B});
-    params.state_out = out.data;
-    params.state_out_strides = state_strides(out);
-  }
-  if (uses.read_slot) params.read_slot = index_array(reader.take("read_slot", problem.slot_dtype, {B}));
-  if (uses.write_slot) params.write_slot = index_array(reader.take("write_slot", problem.slot_dtype, {B}));
-}
-
-// The number of sequences: of a ragged batch only cu_seqlens knows it.
-std::int64_t sequences(const StepProblem& layer, const Extents& extents, std::span<const TensorView> tensors) {
-  const TensorView& cu_seqlens = tensors[LayerUses(layer).count()];
-  require(extents.B == 1, "{}: dimension 0 is {}, must be 1: a ragged batch is one row of tokens",
-          layer.write_output ? "o" : "k", extents.B);
-  require(cu_seqlens.rank == 1, "cu_seqlens: has rank {}, must be 1", cu_seqlens.rank);
-  require(cu_seqlens.shape[0] >= 1, "cu_seqlens: dimension 0 is {}, must be 1 more than the number of sequences",
-          cu_seqlens.shape[0]);
-  return cu_seqlens.shape[0] - 1;
-}
-
 }  // namespace
 
 StepProblem layer_of(const RecurrentProblem& problem) {
@@ -212,32 +163,13 @@ namespace {
 std::vector<TensorSpec> tensors_of(const RecurrentProblem& problem, const Extents& extents) {
   const std::int64_t B = problem.batch;
   const StepProblem layer = layer_of(problem);
-  const Uses uses(problem);
   std::vector<TensorSpec> tensors;
   add_input_specs(layer, extents, tensors);
-  const auto add = [&](std::string_view name, DType dtype, std::vector<std::int64_t> shape,
-                       TensorRole role = TensorRole::input) {
-    tensors.push_back({std::string(name), dtype, std::move(shape), role});
-  };
-  if (uses.cu_seqlens) add("cu_seqlens", DType::i32, {B + 1});
   const std::int64_t pool_rows = 2 * B + 3;  // room for other sequences' states
-  if (uses.state_in) {
-    const bool changes = uses.read_slot && uses.write_slot;
-    add("state_in", problem.state_dtype, state_shape(layer, {uses.read_slot ? pool_rows : B}),
-        changes ? TensorRole::in_out : TensorRole::input);
-  }
-  if (uses.state_out) {
-    add("state_out", problem.state_dtype, state_shape(layer, {uses.write_slot ? pool_rows : B}),
-        uses.write_slot ? TensorRole::in_out : TensorRole::output);
-  }
-  const auto add_slots = [&](std::string_view name, std::string_view pool) {
-    add(name, problem.slot_dtype, {B});
-    tensors.back().indexes = pool;
-  };
-  if (uses.read_slot) add_slots("read_slot", "state_in");
-  if (uses.write_slot) add_slots("write_slot", uses.state_out ? "state_out" : "state_in");
-  if (uses.output) {
-    add("o", problem.output_dtype, {extents.B, extents.T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
+  add_sequence_specs(layer, SequenceUses(problem), B, pool_rows, tensors);
+  if (problem.write_output) {
+    tensors.push_back(
+        {"o", problem.output_dtype, {extents.B, extents.T, problem.heads_v, problem.head_dim_v}, TensorRole::output});
   }
   return tensors;
 }
@@ -245,59 +177,46 @@ std::vector<TensorSpec> tensors_of(const RecurrentProblem& problem, const Extent
 }  // namespace
 
 std::vector<TensorSpec> recurrent_tensors(const RecurrentProblem& problem) {
-  const std::int64_t B = problem.batch;
-  return tensors_of(problem, problem.ragged ? Extents{1, B * problem.tokens} : Extents{B, problem.tokens});
+  return tensors_of(problem, extents_of(problem));
 }
 
 CallDescription describe_recurrent(RecurrentProblem problem, std::span<const TensorView> tensors) {
-  const StepProblem layer = layer_of(problem);
-  const Uses uses(problem);
-  const TensorReader number(kText.operator_name, tensors, LayerUses(layer).count() + uses.count());
-  const Extents extents = describe_extents(layer, tensors);
-  problem.batch = problem.ragged ? sequences(layer, extents, tensors) : extents.B;
-  const std::int64_t sharers = problem.ragged ? std::max<std::int64_t>(problem.batch, 1) : 1;
-  problem.tokens = (extents.T + sharers - 1) / sharers;
+  const TensorReader number(kText.operator_name, tensors, tensor_count(problem));
+  const Extents extents = describe_sequences(layer_of(problem), tensors, problem);
   std::vector<TensorSpec> specs = tensors_of(problem, extents);
-  if (uses.read_slot) take_extent("state_in", 0, tensors, specs);
-  if (uses.write_slot) take_extent("state_out", 0, tensors, specs);
+  take_pool_rows(SequenceUses(problem), tensors, specs);
   return {to_fields(complete_recurrent(problem)), std::move(specs)};
 }
 
 std::size_t gather_recurrent_args(const RecurrentProblem& problem, const RecurrentArgs& args,
                                   std::span<TensorView, kMaxRecurrentTensors> tensors) {
-  const Uses uses(problem);
-  std::size_t count = gather_inputs(layer_of(problem), args, tensors);
-  const auto add = [&](bool used, const TensorView& view) {
-    if (used) tensors[count++] = view;
-  };
-  require(uses.state_out || !args.state_out || args.state_out.data == args.state_in.data,
-          "state_out: {}; leave it empty",
-          uses.write_slot ? "both states lie in the pool state_in" : "final_state=none drops the final state");
-  const bool in_place = uses.state_in && problem.initial_state == problem.final_state;
-  add(uses.cu_seqlens, args.cu_seqlens);
-  add(uses.state_in, args.state_in);
-  add(uses.state_out, in_place && !args.state_out ? args.state_in : args.state_out);
-  add(uses.read_slot, args.read_slot);
-  add(uses.write_slot, args.write_slot);
-  add(uses.output, args.o);
+  std::size_t count = gather_sequence_args(layer_of(problem), problem, args, tensors);
+  if (problem.write_output) tensors[count++] = args.o;
   return count;
 }
 
 std::int64_t pack_recurrent(const RecurrentProblem& problem, const StepConfig& config,
                             std::span<const TensorView> tensors, StepParams& params) {
   const StepProblem layer = layer_of(problem);
-  TensorReader reader(kText.operator_name, tensors, LayerUses(layer).count() + Uses(problem).count());
+  const SequenceUses uses(problem);
+  TensorReader reader(kText.operator_name, tensors, tensor_count(problem));
   const Extents extents = read_extents(layer, tensors);
-  const std::int64_t B = problem.ragged ? sequences(layer, extents, tensors) : extents.B;
+  const std::int64_t B = count_sequences(layer, problem.ragged, extents, tensors);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory
   require(extents.T <= std::numeric_limits<int>::max(), "T={}: must be 0 to {}", extents.T,
           std::numeric_limits<int>::max());
 
-  pack_inputs(layer, config, extents, reader, params);
+  pack_inputs(layer, {.keys = config.key_vector}, extents, reader, params);
   params.tokens = extents.T;
-  if (problem.ragged) params.cu_seqlens = index_array(reader.take("cu_seqlens", DType::i32, {B + 1}));
-  pack_states(problem, layer, config, B, reader, params);
-  pack_output(layer, extents, reader, params);
+  const SequenceTensors taken = take_sequence_tensors(layer, uses, config.state_vector, B, reader);
+  params.cu_seqlens = taken.cu_seqlens;
+  params.state_in = taken.state_in;
+  params.state_out = taken.state_out;
+  params.state_in_strides = taken.state_in_strides;
+  params.state_out_strides = taken.state_out_strides;
+  params.read_slot = taken.read_slot;
+  params.write_slot = taken.write_slot;
+  pack_output(layer, 1, extents, reader, params);
   return B;
 }
 

@@ -23,10 +23,17 @@ constexpr KernelText kMixerText{.operator_name = "gdn.step",
                                 .params = "MixerParams",
                                 .parameter_bytes = sizeof(MixerParams)};
 
+KernelText text_of(const StepConfig& config) {
+  if (!config.is_mixer()) return kText;
+  KernelText text = kMixerText;
+  if (config.fault() == nullptr && config.mixer_blocks() > 1) text.bounds = "Kernel::kThreads, Kernel::kMinBlocks";
+  return text;
+}
+
 class StepInstance : public LayerInstance {
  public:
   StepInstance(const StepProblem& problem, const StepTiles& tiles, const Target& target)
-      : LayerInstance(is_mixer(problem) ? kMixerText : kText, step_config(problem, tiles), tiles, target),
+      : LayerInstance(text_of(step_config(problem, tiles)), step_config(problem, tiles), tiles, target),
         problem_(problem) {}
 
   std::vector<LaunchGeometry> geometries() const override { return {geometry(problem_.batch)}; }

@@ -101,6 +101,57 @@ struct ChunkConfig {
   }
 };
 
+// The fields in canonical order; Self is ChunkConfig or const ChunkConfig.
+template <typename Self, typename Visitor>
+constexpr void visit_chunk_config(Self& c, Visitor&& visit) {
+  visit("ragged", c.ragged);
+  visit("heads_k", c.heads_k);
+  visit("heads_v", c.heads_v);
+  visit("head_dim_k", c.head_dim_k);
+  visit("head_dim_v", c.head_dim_v);
+  visit("io_dtype", c.io_dtype);
+  visit("state_dtype", c.state_dtype);
+  visit("output_dtype", c.output_dtype);
+  visit("gate_dtype", c.gate_dtype);
+  visit("beta_dtype", c.beta_dtype);
+  visit("a_log_dtype", c.a_log_dtype);
+  visit("dt_bias_dtype", c.dt_bias_dtype);
+  visit("slot_dtype", c.slot_dtype);
+  visit("scale", c.scale);
+  visit("norm", c.norm);
+  visit("norm_eps", c.norm_eps);
+  visit("gate", c.gate);
+  visit("gate_lower_bound", c.gate_lower_bound);
+  visit("beta", c.beta);
+  visit("head_map", c.head_map);
+  visit("state_layout", c.state_layout);
+  visit("initial_state", c.initial_state);
+  visit("final_state", c.final_state);
+  visit("checkpoints", c.checkpoints);
+  visit("checkpoint_chunks", c.checkpoint_chunks);
+  visit("write_output", c.write_output);
+  visit("pad_sentinel", c.pad_sentinel);
+  visit("pad_policy", c.pad_policy);
+  visit("programmatic", c.programmatic);
+  visit("tiles", c.tiles);
+  visit("io_vector", c.io_vector);
+  visit("state_vector", c.state_vector);
+  visit("pass", c.pass);
+  visit("block_v", c.block_v);
+  visit("split_k", c.split_k);
+  visit("stages", c.stages);
+}
+
+// Visits every field under its member name.
+template <typename Visitor>
+constexpr void visit_fields(ChunkConfig& c, Visitor&& visit) {
+  visit_chunk_config(c, visit);
+}
+template <typename Visitor>
+constexpr void visit_fields(const ChunkConfig& c, Visitor&& visit) {
+  visit_chunk_config(c, visit);
+}
+
 // The kernel of prepare: a block for each (slot, key head).
 constexpr int chunk_prepare_threads() { return 128; }
 

@@ -417,7 +417,8 @@ struct ChunkPrepare {
       const int token = lane + 32 * n;
       const float g = tokens.decay[token], decay = device::exp2_approx(g), key_norm = plan.key_norm[token];
       factors[ChunkFactors::kState / 4 + token] = decay * key_norm;
-      if constexpr (kQuery) factors[ChunkFactors::kQuery / 4 + token] = decay * plan.query_norm[token];
+      // (Bulk copies take all factors, with or without an output.)
+      factors[ChunkFactors::kQuery / 4 + token] = kQuery ? decay * plan.query_norm[token] : 0.0f;
       factors[ChunkFactors::kKey / 4 + token] = device::exp2_approx(last - g) * key_norm;
       factors[ChunkFactors::kStrength / 4 + token] = tokens.strength[token];
     }

@@ -63,6 +63,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       const int chunks = static_cast<int>(p.segment_chunks);
       Place probe;
       const int segment = probe.set_slot(p, unit, kChunk * chunks);
+      work.at.padded = false;
       if (segment < 0) return false;
       work.at = Place::locate(p, probe.b, hv);
       work.first = segment * chunks;

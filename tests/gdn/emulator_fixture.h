@@ -24,6 +24,7 @@ inline std::unique_ptr<Runtime::Impl> emulator_runtime(const std::string& arch) 
 
 inline const Operator& step() { return find_operator("gdn.step"); }
 inline const Operator& recurrent() { return find_operator("gdn.recurrent"); }
+inline const Operator& chunk() { return find_operator("gdn.chunk"); }
 
 // Plans and checks one problem; the text says what failed, "" if nothing did.
 inline std::string check_problem(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,

@@ -1,6 +1,7 @@
 // The tensors of a call in ordinary host memory, which the emulator takes: by name, in slices, copied and compared.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -36,7 +37,11 @@ inline TensorView slice(TensorView view, int axis, std::int64_t first, std::int6
 
 class HostCall {
  public:
-  explicit HostCall(std::vector<reference::HostTensor> tensors) : tensors_(std::move(tensors)) {}
+  explicit HostCall(std::vector<reference::HostTensor> tensors) : tensors_(std::move(tensors)) {
+    for (const reference::HostTensor& tensor : tensors_) {
+      if (tensor.spec.role == TensorRole::scratch) scratch_.resize(tensor.bytes.size() + kScratchAlignment);
+    }
+  }
 
   bool has(std::string_view name) const {
     for (const reference::HostTensor& tensor : tensors_) {
@@ -50,11 +55,11 @@ class HostCall {
     }
     throw std::logic_error(std::string(name));
   }
-  TensorView view(std::string_view name) { return view_of((*this)[name]); }
+  TensorView view(std::string_view name) { return view((*this)[name]); }
 
   std::vector<TensorView> views() {
     std::vector<TensorView> result;
-    for (reference::HostTensor& tensor : tensors_) result.push_back(view_of(tensor));
+    for (reference::HostTensor& tensor : tensors_) result.push_back(view(tensor));
     return result;
   }
 
@@ -69,7 +74,19 @@ class HostCall {
   }
 
  private:
+  static constexpr std::size_t kScratchAlignment = 128;
+
+  // Scratch memory lies apart, for it is aligned more strictly than a vector.
+  TensorView view(reference::HostTensor& tensor) {
+    TensorView view = view_of(tensor);
+    if (tensor.spec.role != TensorRole::scratch) return view;
+    const auto begin = reinterpret_cast<std::uintptr_t>(scratch_.data());
+    view.data = scratch_.data() + (kScratchAlignment - begin % kScratchAlignment) % kScratchAlignment;
+    return view;
+  }
+
   std::vector<reference::HostTensor> tensors_;
+  std::vector<std::byte> scratch_;
 };
 
 // True for tensors whose dimension 1 counts tokens.

@@ -36,7 +36,7 @@ std::vector<std::int64_t> written_rows(const RecurrentProblem& problem, const Re
   return rows;
 }
 
-RecurrentOutputs recurrent(const RecurrentProblem& problem, const RecurrentInputs& inputs) {
+RecurrentOutputs recurrent(const RecurrentProblem& problem, const RecurrentInputs& inputs, const TokenVisitor& visit) {
   const StepProblem layer = gdn::layer_of(problem);
   const std::int64_t B = static_cast<std::int64_t>(inputs.start.size()) - 1;
   const std::int64_t HV = problem.heads_v, V = problem.head_dim_v;
@@ -58,6 +58,7 @@ RecurrentOutputs recurrent(const RecurrentProblem& problem, const RecurrentInput
       for (std::int64_t token = inputs.start[index]; token < inputs.start[index + 1]; ++token) {
         const std::vector<double> o = advance(layer, inputs, token, head_v, S);
         std::copy(o.begin(), o.end(), outputs.o.begin() + (token * HV + head_v) * V);
+        if (visit) visit(sequence, token + 1 - inputs.start[index], head_v, S);
       }
       S.store(layer, outputs.state.data() + (sequence * HV + head_v) * head_size);
     }

@@ -4,6 +4,7 @@
 #include <gdnjit/gdn.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "tests/reference/gdn_layer.h"
@@ -15,6 +16,9 @@ struct RecurrentInputs : LayerInputs {
   std::vector<std::int64_t> start;                  // [B + 1]: the sequences' first tokens, then the end
   std::vector<double> state;                        // [rows,HV,..]; empty if the sequences start from zeros
   std::vector<std::int64_t> read_slot, write_slot;  // [B], of states in a pool
+  // Of gdn.chunk's checkpoints.
+  std::int64_t checkpoint_columns = 0;
+  std::vector<std::int64_t> checkpoint_slot;  // [B, columns]
 };
 
 struct RecurrentOutputs {
@@ -28,6 +32,10 @@ bool is_padded(const gdn::RecurrentProblem& problem, const RecurrentInputs& inpu
 // RecurrentOutputs::state_row, from the call's indices alone.
 std::vector<std::int64_t> written_rows(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
 
-RecurrentOutputs recurrent(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs);
+// Called for every value head of a sequence behind each of its tokens, `tokens` of them so far.
+using TokenVisitor = std::function<void(std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S)>;
+
+RecurrentOutputs recurrent(const gdn::RecurrentProblem& problem, const RecurrentInputs& inputs,
+                           const TokenVisitor& visit = {});
 
 }  // namespace gdnjit::reference

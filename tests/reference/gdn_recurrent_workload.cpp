@@ -5,7 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "codegen/gdn/options_names.h"
+#include "codegen/gdn/chunk.h"
+#include "codegen/gdn/chunk_names.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
@@ -24,14 +25,29 @@ using gdn::RecurrentProblem;
 using gdn::StatePlace;
 using gdn::StepProblem;
 
-class GdnRecurrentWorkload : public ExpectedWorkload {
+// What an operator over sequences does beside what gdn.recurrent does.
+struct Task {
+  RecurrentProblem problem;
+  std::int64_t checkpoint_every = 0;  // tokens; 0: no checkpoints
+  double tolerance = 0;               // 0: that of gdn.recurrent
+};
+
+Task recurrent_task(const FieldMap& problem) { return {.problem = from_fields<RecurrentProblem>(problem)}; }
+
+Task chunk_task(const FieldMap& fields) {
+  const auto problem = from_fields<gdn::ChunkProblem>(fields);
+  // gdn.md, section 6; fp32 inputs are rounded to bf16 on top of that.
+  Task task{.problem = with_fields_of<RecurrentProblem>(problem),
+            .tolerance = problem.io_dtype == DType::f32 ? 1e-2 : 5e-3};
+  if (problem.checkpoints != StatePlace::none) task.checkpoint_every = problem.checkpoint_every;
+  return task;
+}
+
+class SequenceWorkload : public ExpectedWorkload {
  public:
-  GdnRecurrentWorkload(const FieldMap& fields, Inputs kind, std::uint64_t seed) {
-    const Operator& op = find_operator("gdn.recurrent");
-    const FieldMap complete = op.complete(fields);
-    problem_ = from_fields<RecurrentProblem>(complete);
-    layer_ = gdn::layer_of(problem_);
-    tensors_ = poisoned_tensors(op.tensors(complete));
+  SequenceWorkload(const Task& task, std::vector<TensorSpec> specs, Inputs kind, std::uint64_t seed)
+      : task_(task), problem_(task.problem), layer_(gdn::layer_of(task.problem)) {
+    tensors_ = poisoned_tensors(std::move(specs));
     choose_slots(seed);
     const Draw draw(layer_, kind, seed);
     for (HostTensor& tensor : tensors_) {
@@ -39,24 +55,34 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
     }
   }
 
-  GdnRecurrentWorkload(const CallDescription& call, std::vector<std::vector<std::byte>> contents)
-      : problem_(from_fields<RecurrentProblem>(call.problem)), layer_(gdn::layer_of(problem_)) {
+  SequenceWorkload(const Task& task, const CallDescription& call, std::vector<std::vector<std::byte>> contents)
+      : task_(task), problem_(task.problem), layer_(gdn::layer_of(task.problem)) {
     tensors_ = given_tensors(call, std::move(contents));
-    require_valid_indices(problem_, tensors_);
+    const RecurrentInputs indices = unpack_indices(problem_, tensors_);
+    std::vector<std::int64_t> rows;
+    if (!indices.checkpoint_slot.empty()) rows = checkpoint_rows(indices);
+    require_valid_indices(problem_, tensors_, rows);
   }
 
  private:
   // As for gdn.step: out of order, half of the rows in place where that is possible, one padded, one that stores
-  // nothing.
+  // nothing. Of the checkpoints every fourth is not stored.
   void choose_slots(std::uint64_t seed) {
     const std::int64_t batch = problem_.batch;
     const std::int64_t sentinel = problem_.pad_sentinel == PadSentinel::zero ? 0 : -1;
     Random random(seed, "slots");
-    const std::vector<std::int64_t> order = shuffled(2 * batch + 2, random);
+    std::int64_t kept = 0;
+    for (const HostTensor& tensor : tensors_) {
+      if (tensor.spec.name == "checkpoint_slot") kept = elements(tensor.spec);
+    }
+    const std::vector<std::int64_t> order = shuffled(2 * batch + 2 + kept, random);
     for (std::int64_t i = 0; i < batch; ++i) {
       const auto row = static_cast<std::size_t>(i);
       read_slot_.push_back(order[row]);
       write_slot_.push_back(i % 2 == 0 ? order[static_cast<std::size_t>(batch) + row] : order[row]);
+    }
+    for (std::int64_t i = 0; i < kept; ++i) {
+      checkpoint_slot_.push_back(i % 4 == 2 ? sentinel : order[static_cast<std::size_t>(2 * batch + i)]);
     }
     if (batch >= 5) write_slot_.back() = sentinel;
     if (batch >= 3) read_slot_[static_cast<std::size_t>(batch / 2)] = sentinel;
@@ -80,6 +106,7 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
     if (name == "cu_seqlens") return fill_indices(tensor, sequence_starts(seed));
     if (name == "read_slot") return fill_indices(tensor, read_slot_);
     if (name == "write_slot") return fill_indices(tensor, write_slot_);
+    if (name == "checkpoint_slot") return fill_indices(tensor, checkpoint_slot_);
     if (name == "state_in") {
       std::vector<std::int64_t> rows;
       for (std::int64_t i = 0; i < problem_.batch; ++i) {
@@ -89,14 +116,72 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
       }
       return fill_states(tensor, rows, draw);
     }
-    GDNJIT_CHECK(tensor.spec.role != TensorRole::input, "gdn.recurrent has a tensor '{}' unknown to its workload",
-                 name);
+    GDNJIT_CHECK(tensor.spec.role != TensorRole::input, "a tensor '{}' that is unknown to the workload", name);
   }
 
   // Computed when it is first asked for, from the inputs after rounding to their dtypes.
   const RecurrentOutputs& expected() const {
-    std::call_once(computed_, [&] { expected_ = recurrent(problem_, unpack_inputs(problem_, tensors_)); });
+    std::call_once(computed_, [&] {
+      const RecurrentInputs inputs = unpack_inputs(problem_, tensors_);
+      if (task_.checkpoint_every == 0) {
+        expected_ = recurrent(problem_, inputs);
+        return;
+      }
+      const std::int64_t columns = inputs.checkpoint_columns;
+      kept_.resize((inputs.start.size() - 1) * static_cast<std::size_t>(columns));
+      expected_ =
+          recurrent(problem_, inputs, [&](std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) {
+            const std::int64_t column = tokens / task_.checkpoint_every - 1;
+            if (tokens % task_.checkpoint_every != 0 || column >= columns) return;
+            std::vector<double>& state = kept_[static_cast<std::size_t>(sequence * columns + column)];
+            state.resize(static_cast<std::size_t>(state_size()));
+            S.store(layer_, state.data() + head_v * (state_size() / problem_.heads_v));
+          });
+    });
     return expected_;
+  }
+
+  // Of all heads.
+  std::int64_t state_size() const { return std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v; }
+
+  // Where the checkpoint of each (sequence, column) goes: its row in the pool or, without slots, its place; -1 where
+  // there is none.
+  std::vector<std::int64_t> checkpoint_rows(const RecurrentInputs& indices) const {
+    std::vector<std::int64_t> rows;
+    for (std::size_t sequence = 0; sequence + 1 < indices.start.size(); ++sequence) {
+      const bool padded = is_padded(problem_, indices, static_cast<std::int64_t>(sequence));
+      const std::int64_t tokens = padded ? 0 : indices.start[sequence + 1] - indices.start[sequence];
+      for (std::int64_t column = 0; column < indices.checkpoint_columns; ++column) {
+        std::int64_t row = static_cast<std::int64_t>(rows.size());
+        if (!indices.checkpoint_slot.empty()) row = indices.checkpoint_slot[rows.size()];
+        const bool named = indices.checkpoint_slot.empty() || !is_sentinel(layer_, row);
+        rows.push_back(named && (column + 1) * task_.checkpoint_every <= tokens ? row : -1);
+      }
+    }
+    return rows;
+  }
+
+  void expect_checkpoints(const RecurrentInputs& indices, Expectation& result) const {
+    const std::vector<std::int64_t> rows = checkpoint_rows(indices);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] < 0) continue;
+      const auto numbers = [this, i] {
+        expected();
+        return std::span<const double>(kept_[i]);
+      };
+      result.regions.push_back({rows[i] * state_size(), state_size(), false, numbers});
+    }
+  }
+
+  void expect_final_states(const RecurrentInputs& indices, Expectation& result) const {
+    const std::vector<std::int64_t> rows = written_rows(problem_, indices);
+    const std::int64_t size = state_size();
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i] < 0) continue;
+      const auto first = static_cast<std::int64_t>(i) * size;
+      const auto numbers = [this, first, size] { return part_of(expected().state, first, size); };
+      result.regions.push_back({rows[i] * size, size, false, numbers});
+    }
   }
 
   static std::int64_t longest(const std::vector<std::int64_t>& starts) {
@@ -115,7 +200,7 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
     const auto sequences = static_cast<std::int64_t>(starts.size()) - 1;
     Expectation result;
     if (tensor.spec.name == "o") {
-      result.tolerance = output_tolerance(layer_, longest(starts));
+      result.tolerance = task_.tolerance > 0 ? task_.tolerance : output_tolerance(layer_, longest(starts));
       const std::int64_t token = std::int64_t{problem_.heads_v} * problem_.head_dim_v;
       for (std::int64_t i = 0; i < sequences; ++i) {
         const bool padded = is_padded(problem_, indices, i);
@@ -127,34 +212,47 @@ class GdnRecurrentWorkload : public ExpectedWorkload {
       }
       return result;
     }
-    result.tolerance = state_tolerance(layer_, longest(starts));
-    const std::int64_t size = std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v;
-    const std::vector<std::int64_t> rows = written_rows(problem_, indices);
-    for (std::int64_t i = 0; i < sequences; ++i) {
-      const std::int64_t row = rows[static_cast<std::size_t>(i)];
-      if (row < 0) continue;
-      const auto numbers = [this, i, size] { return part_of(expected().state, i * size, size); };
-      result.regions.push_back({row * size, size, false, numbers});
-    }
+    result.tolerance = task_.tolerance > 0 ? task_.tolerance : state_tolerance(layer_, longest(starts));
+    const std::string& name = tensor.spec.name;
+    const bool one_pool = problem_.initial_state == StatePlace::pool;
+    const bool is_pool = name == (one_pool ? "state_in" : "state_out");
+    if (name == "checkpoints" || (is_pool && !indices.checkpoint_slot.empty())) expect_checkpoints(indices, result);
+    if (problem_.final_state == StatePlace::pool ? is_pool : name == "state_out") expect_final_states(indices, result);
     return result;
   }
 
+  Task task_;
   RecurrentProblem problem_;
   StepProblem layer_;
-  std::vector<std::int64_t> read_slot_, write_slot_;
+  std::vector<std::int64_t> read_slot_, write_slot_, checkpoint_slot_;
   mutable std::once_flag computed_;
   mutable RecurrentOutputs expected_;
+  mutable std::vector<std::vector<double>> kept_;  // checkpoints by (sequence, column); empty where there is none
 };
+
+std::unique_ptr<Workload> make(std::string_view name, Task (*task_of)(const FieldMap&), const FieldMap& problem,
+                               Inputs inputs, std::uint64_t seed) {
+  const Operator& op = find_operator(name);
+  const FieldMap complete = op.complete(problem);
+  return std::make_unique<SequenceWorkload>(task_of(complete), op.tensors(complete), inputs, seed);
+}
 
 }  // namespace
 
 std::unique_ptr<Workload> make_gdn_recurrent_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
-  return std::make_unique<GdnRecurrentWorkload>(problem, inputs, seed);
+  return make("gdn.recurrent", recurrent_task, problem, inputs, seed);
 }
-
 std::unique_ptr<CallWorkload> make_gdn_recurrent_workload(const CallDescription& call,
                                                           std::vector<std::vector<std::byte>> contents) {
-  return std::make_unique<GdnRecurrentWorkload>(call, std::move(contents));
+  return std::make_unique<SequenceWorkload>(recurrent_task(call.problem), call, std::move(contents));
+}
+
+std::unique_ptr<Workload> make_gdn_chunk_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed) {
+  return make("gdn.chunk", chunk_task, problem, inputs, seed);
+}
+std::unique_ptr<CallWorkload> make_gdn_chunk_workload(const CallDescription& call,
+                                                      std::vector<std::vector<std::byte>> contents) {
+  return std::make_unique<SequenceWorkload>(chunk_task(call.problem), call, std::move(contents));
 }
 
 }  // namespace gdnjit::reference

@@ -162,6 +162,10 @@ RecurrentInputs unpack_indices(const gdn::RecurrentProblem& problem, const std::
   }
   inputs.read_slot = indices_of(tensors, "read_slot");
   inputs.write_slot = indices_of(tensors, "write_slot");
+  inputs.checkpoint_slot = indices_of(tensors, "checkpoint_slot");
+  for (const char* name : {"checkpoints", "checkpoint_slot"}) {
+    if (const HostTensor* checkpoints = find(tensors, name)) inputs.checkpoint_columns = checkpoints->spec.shape[1];
+  }
   return inputs;
 }
 

@@ -81,13 +81,18 @@ void require_valid_indices(const StepProblem& problem, const std::vector<HostTen
   require_distinct("state_in", std::move(rows.state));
 }
 
-void require_valid_indices(const RecurrentProblem& problem, const std::vector<HostTensor>& tensors) {
+void require_valid_indices(const RecurrentProblem& problem, const std::vector<HostTensor>& tensors,
+                           std::span<const std::int64_t> checkpoint_rows) {
   const RecurrentInputs inputs = unpack_indices(problem, tensors);
   const StepProblem layer = gdn::layer_of(problem);
   const bool pool_in = problem.initial_state == StatePlace::pool, pool_out = problem.final_state == StatePlace::pool;
   if (pool_in) require_rows("read_slot", inputs.read_slot, rows_of(tensors, "state_in"), layer);
   if (pool_out) {
     require_rows("write_slot", inputs.write_slot, rows_of(tensors, pool_in ? "state_in" : "state_out"), layer);
+  }
+  for (const std::int64_t row : checkpoint_rows) {
+    const std::int64_t rows = rows_of(tensors, pool_in ? "state_in" : "state_out");
+    require(row < rows, "checkpoint_slot: row {}: the pool has {} rows", row, rows);
   }
   const std::int64_t tokens = token_count(tensors);
   std::int64_t least = 0;
@@ -96,7 +101,10 @@ void require_valid_indices(const RecurrentProblem& problem, const std::vector<Ho
             inputs.start[i], least, tokens);
     least = inputs.start[i];
   }
-  require_distinct(pool_in ? "state_in" : "state_out", written_rows(problem, inputs));
+  std::vector<std::int64_t> written = written_rows(problem, inputs);
+  if (pool_in && !pool_out) written.clear();  // final states lie elsewhere
+  written.insert(written.end(), checkpoint_rows.begin(), checkpoint_rows.end());
+  require_distinct(pool_in ? "state_in" : "state_out", std::move(written));
 }
 
 }  // namespace gdnjit::reference

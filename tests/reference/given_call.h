@@ -19,6 +19,8 @@ std::vector<HostTensor> given_tensors(const CallDescription& call, std::vector<s
 
 // Throw invalid_argument naming tensor, place, value and rule.
 void require_valid_indices(const gdn::StepProblem& problem, const std::vector<HostTensor>& tensors);
-void require_valid_indices(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors);
+// `checkpoint_rows`: rows of the pool where further states of the call go, -1 for none.
+void require_valid_indices(const gdn::RecurrentProblem& problem, const std::vector<HostTensor>& tensors,
+                           std::span<const std::int64_t> checkpoint_rows = {});
 
 }  // namespace gdnjit::reference

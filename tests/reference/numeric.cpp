@@ -81,6 +81,7 @@ double load_element(DType dtype, const std::byte* data, std::int64_t index) {
     case DType::f16: return f16_value(read<std::uint16_t>(data, index));
     case DType::i32: return static_cast<double>(read<std::int32_t>(data, index));
     case DType::i64: return static_cast<double>(read<std::int64_t>(data, index));
+    case DType::u8: return static_cast<double>(read<std::uint8_t>(data, index));
   }
   GDNJIT_CHECK(false, "unknown dtype {}", static_cast<int>(dtype));
 }
@@ -92,6 +93,7 @@ void store_element(DType dtype, std::byte* data, std::int64_t index, double valu
     case DType::f16: return write(data, index, f16_bits(value));
     case DType::i32: return write(data, index, static_cast<std::int32_t>(value));
     case DType::i64: return write(data, index, static_cast<std::int64_t>(value));
+    case DType::u8: return write(data, index, static_cast<std::uint8_t>(value));
   }
   GDNJIT_CHECK(false, "unknown dtype {}", static_cast<int>(dtype));
 }

@@ -10,8 +10,8 @@ namespace gdnjit::reference {
 namespace {
 
 [[noreturn]] void refuse(std::string_view operator_name) {
-  fail(ErrorCode::invalid_argument, "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent",
-       operator_name);
+  fail(ErrorCode::invalid_argument,
+       "operator '{}' has no reference workload; known: gdn.step, gdn.recurrent, gdn.chunk", operator_name);
 }
 
 }  // namespace
@@ -20,6 +20,7 @@ std::unique_ptr<Workload> make_workload(std::string_view operator_name, const Fi
                                         std::uint64_t seed) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(problem, inputs, seed);
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(problem, inputs, seed);
+  if (operator_name == "gdn.chunk") return make_gdn_chunk_workload(problem, inputs, seed);
   refuse(operator_name);
 }
 
@@ -27,6 +28,7 @@ std::unique_ptr<CallWorkload> make_call_workload(std::string_view operator_name,
                                                  std::vector<std::vector<std::byte>> contents) {
   if (operator_name == "gdn.step") return make_gdn_step_workload(call, std::move(contents));
   if (operator_name == "gdn.recurrent") return make_gdn_recurrent_workload(call, std::move(contents));
+  if (operator_name == "gdn.chunk") return make_gdn_chunk_workload(call, std::move(contents));
   refuse(operator_name);
 }
 

@@ -60,9 +60,11 @@ TEST_CASE("element types map, and others are named") {
   CHECK(dtype({kDLBfloat, 16, 1}) == DType::bf16);
   CHECK(dtype({kDLInt, 32, 1}) == DType::i32);
   CHECK(dtype({kDLInt, 64, 1}) == DType::i64);
+  CHECK(dtype({kDLUInt, 8, 1}) == DType::u8);
+  CHECK(dtype({kDLInt, 8, 1}) == DType::u8);
   sample.tensor.dtype = {kDLFloat, 64, 1};
   CHECK(message_of(sample.tensor, kCpu) ==
-        "q: element type (DLPack code 2, 64 bits, 1 lanes) must be f32, bf16, f16, i32 or i64");
+        "q: element type (DLPack code 2, 64 bits, 1 lanes) must be f32, bf16, f16, i32, i64 or a byte");
   sample.tensor.dtype = {kDLFloat, 32, 4};
   CHECK(message_of(sample.tensor, kCpu).find("4 lanes") != std::string::npos);
 }

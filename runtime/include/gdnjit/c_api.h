@@ -9,6 +9,7 @@
 
 #include <dlpack/dlpack.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,9 +59,9 @@ int gdnjit_copy_in(gdnjit_runtime* runtime, void* device, const void* host, size
 int gdnjit_copy_out(gdnjit_runtime* runtime, void* host, const void* device, size_t bytes, void* stream);
 int gdnjit_synchronize(gdnjit_runtime* runtime, void* stream);
 
-/* Makes the plan of a problem. `operator_name` is "gdn.step" or "gdn.recurrent"; `problem` is "H=16 HV=32 K=128 V=128
- * state=f32": fields by name, the rest at their defaults (gdnjit/gdn.h lists both). May compile, load or tune; an equal
- * problem is a look-up the next time. On failure *plan is NULL. */
+/* Makes the plan of a problem. `operator_name` is "gdn.step", "gdn.recurrent" or "gdn.chunk"; `problem` is "H=16 HV=32
+ * K=128 V=128 state=f32": fields by name, the rest at their defaults (gdnjit/gdn.h and gdn_chunk.h list both). May
+ * compile, load or tune; an equal problem is a look-up the next time. On failure *plan is NULL. */
 int gdnjit_plan_create(gdnjit_runtime* runtime, const char* operator_name, const char* problem, gdnjit_plan** plan);
 /* The same with the fields as arrays of `count` names and values. */
 int gdnjit_plan_create_from_fields(gdnjit_runtime* runtime, const char* operator_name, const char* const* names,
@@ -80,6 +81,10 @@ const char* gdnjit_plan_info(const gdnjit_plan* plan, const char* name);
  * "registers", "spill_bytes", "shared_bytes". NULL for another name or an index out of range. */
 int gdnjit_plan_kernel_count(const gdnjit_plan* plan);
 const char* gdnjit_plan_kernel_info(const gdnjit_plan* plan, int index, const char* name);
+
+/* Bytes of the tensor "workspace" of gdn.chunk for up to that many sequences and tokens: T of each sequence, or all
+ * tokens of a ragged batch. */
+int gdnjit_chunk_workspace_bytes(const char* problem, int64_t sequences, int64_t tokens, size_t* bytes);
 
 /* Launches on `stream` (a CUstream; NULL is the default stream; the emulator ignores it) and returns. Compiles nothing,
  * allocates nothing, synchronises nothing: legal inside CUDA graph capture. The batch size is taken from the tensors; a

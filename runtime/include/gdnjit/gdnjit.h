@@ -4,6 +4,7 @@
 #include <gdnjit/dtype.h>
 #include <gdnjit/error.h>
 #include <gdnjit/gdn.h>
+#include <gdnjit/gdn_chunk.h>
 #include <gdnjit/gdn_options.h>
 #include <gdnjit/options.h>
 #include <gdnjit/runtime.h>

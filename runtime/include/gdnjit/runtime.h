@@ -4,6 +4,7 @@
 
 #include <gdnjit/error.h>
 #include <gdnjit/gdn.h>
+#include <gdnjit/gdn_chunk.h>
 #include <gdnjit/options.h>
 #include <gdnjit/tensor.h>
 
@@ -139,6 +140,26 @@ class RecurrentPlan {
 
 RecurrentPlan plan(Runtime& runtime, const RecurrentProblem& problem);
 void recurrent(Runtime& runtime, const RecurrentProblem& problem, const RecurrentArgs& args, void* stream = nullptr);
+
+// Chunked prefill: the same again by several kernels on the tensor cores. A run needs a workspace (workspace_bytes());
+// with T = 0 the final state is the initial one.
+class ChunkPlan {
+ public:
+  struct Prepared;  // runtime/gdn_chunk.h
+
+  ChunkPlan() = default;
+  explicit ChunkPlan(std::shared_ptr<const Prepared> prepared) : prepared_(std::move(prepared)) {}
+  explicit operator bool() const { return prepared_ != nullptr; }
+
+  void run(const ChunkArgs& args, void* stream = nullptr) const;
+  const PlanInfo& info() const;
+
+ private:
+  std::shared_ptr<const Prepared> prepared_;
+};
+
+ChunkPlan plan(Runtime& runtime, const ChunkProblem& problem);
+void chunk(Runtime& runtime, const ChunkProblem& problem, const ChunkArgs& args, void* stream = nullptr);
 
 }  // namespace gdn
 

@@ -1,0 +1,125 @@
+// The tiles of gdn.chunk: the default that needs no measurement, and the candidates of the search.
+#include <algorithm>
+#include <cstdint>
+
+#include "codegen/gdn/chunk.h"
+#include "runtime/support/check.h"
+
+namespace gdnjit::gdn {
+namespace {
+
+// Of the portable scan: what a thread holds beside its part of S^T, and at most at all.
+constexpr int kOtherRegisters = 110;
+constexpr int kMostRegisters = 255;
+
+std::int64_t ceil_div(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit; }
+
+int shared_bytes(const ChunkConfig& config, ChunkPath path) {
+  return path == ChunkPath::mma ? chunk_scan_plan(config).shared_bytes : ChunkSm90Plan(config).shared_bytes;
+}
+
+bool fits(const ChunkLayout& layout, const ChunkScanTiles& tiles, const DeviceTraits& device) {
+  if (tiles.path == ChunkPath::wgmma && device.arch != "sm_90a") return false;
+  const ChunkConfig config = layout.scan(tiles, ChunkPass::whole);
+  const char* fault = tiles.path == ChunkPath::mma ? chunk_scan_fault(config) : config.sm90_fault();
+  return fault == nullptr && shared_bytes(config, tiles.path) <= device.shared_bytes_per_block;
+}
+
+// Whether the state stays in registers.
+bool holds_state(const ChunkLayout& layout, const ChunkScanTiles& tiles, const DeviceTraits& device) {
+  const ChunkConfig config = layout.scan(tiles, ChunkPass::whole);
+  const int registers = static_cast<int>(ceil_div(config.padded_k() / 16, tiles.split_k)) * 8 + kOtherRegisters;
+  return registers <= kMostRegisters && registers * chunk_scan_threads(config) <= device.registers_per_sm;
+}
+
+std::int64_t heads(const ChunkLayout& layout) {
+  return std::max<std::int64_t>(layout.problem.batch, 1) * layout.problem.heads_v;
+}
+
+// As few warps to a state as hold it comfortably: sums over them pass through shared memory.
+int default_split(const ChunkLayout& layout) {
+  const int padded = layout.scan({}, ChunkPass::whole).padded_k();
+  int split = 1;
+  while (split < 4 && padded / 2 / split > 64 && 32 * split <= padded) split *= 2;
+  return split;
+}
+
+// The largest block of V that gives most SMs a block, of what fits; two stages before one.
+ChunkScanTiles default_mma(const ChunkLayout& layout, const DeviceTraits& device) {
+  const std::int64_t V = layout.problem.head_dim_v;
+  int block_v = 64;
+  while (block_v > 16 && (block_v / 2 >= V || heads(layout) * ceil_div(V, block_v) * 4 < 3LL * device.sm_count)) {
+    block_v /= 2;
+  }
+  const int split = default_split(layout);
+  for (const int stages : {2, 1}) {
+    for (int block = block_v; block >= 16; block /= 2) {
+      const ChunkScanTiles tiles{.block_v = block, .split_k = split, .stages = stages};
+      if (fits(layout, tiles, device) && holds_state(layout, tiles, device)) return tiles;
+    }
+  }
+  const ChunkScanTiles least{.block_v = 16, .split_k = split, .stages = 1};
+  if (fits(layout, least, device)) return least;
+  fail(ErrorCode::unsupported,
+       "K={}: a chunk takes {} bytes of shared memory, {} has {} for a block; gdn.recurrent "
+       "serves any K",
+       layout.problem.head_dim_k, shared_bytes(layout.scan(least, ChunkPass::whole), least.path), device.arch,
+       device.shared_bytes_per_block);
+}
+
+// Measured on an H200: two warpgroups where they fill the SMs, three stages, and segments where 64 rows of V a block
+// leave most SMs idle.
+ChunkScanTiles default_wgmma(const ChunkLayout& layout, const DeviceTraits& device) {
+  const std::int64_t V = layout.problem.head_dim_v, blocks = heads(layout) * ceil_div(V, 64);
+  ChunkScanTiles tiles{.path = ChunkPath::wgmma, .block_v = 64, .stages = 3};
+  if (V > 64 && heads(layout) * ceil_div(V, 128) >= device.sm_count) tiles.block_v = 128;
+  while (tiles.stages > 2 && !fits(layout, tiles, device)) --tiles.stages;
+  if (!fits(layout, tiles, device)) tiles.block_v = 64;
+  if (4 * blocks <= device.sm_count) {
+    const std::int64_t wanted = std::min<std::int64_t>(device.sm_count / blocks, layout.problem.tokens / 512);
+    tiles.segments = static_cast<int>(std::clamp<std::int64_t>(wanted, 1, kMaxChunkSegments));
+  }
+  return tiles;
+}
+
+}  // namespace
+
+ChunkScanTiles default_chunk_tiles(const ChunkLayout& layout, const DeviceTraits& device) {
+  const ChunkScanTiles wgmma = default_wgmma(layout, device);
+  return fits(layout, wgmma, device) ? wgmma : default_mma(layout, device);
+}
+
+std::vector<ChunkScanTiles> chunk_search_space(const ChunkLayout& layout, const DeviceTraits& device) {
+  std::vector<ChunkScanTiles> space{default_chunk_tiles(layout, device)};
+  const auto add = [&](const ChunkScanTiles& tiles) {
+    if (fits(layout, tiles, device) && std::find(space.begin(), space.end(), tiles) == space.end()) {
+      space.push_back(tiles);
+    }
+  };
+  const std::int64_t V = layout.problem.head_dim_v;
+  for (const int block_v : {64, 128}) {
+    if (block_v == 128 && V <= 64) continue;
+    for (const int stages : {3, 2, 4}) {
+      for (const int segments : {1, 2, 4, 8}) {
+        const bool pays = heads(layout) * ceil_div(V, 64) * segments <= 2LL * device.sm_count &&
+                          layout.problem.tokens / 512 >= segments;
+        if (segments == 1 || (pays && stages == 3)) {
+          add({.path = ChunkPath::wgmma, .block_v = block_v, .stages = stages, .segments = segments});
+        }
+      }
+    }
+  }
+  for (const int block_v : {64, 32, 16, 128}) {
+    if (block_v / 2 >= V && block_v > 16) continue;
+    for (const int split_k : {1, 2, 4}) {
+      for (const int stages : {2, 1, 3}) {
+        const ChunkScanTiles tiles{.block_v = block_v, .split_k = split_k, .stages = stages};
+        const ChunkConfig config = layout.scan(tiles, ChunkPass::whole);
+        if (chunk_scan_fault(config) == nullptr && holds_state(layout, tiles, device)) add(tiles);
+      }
+    }
+  }
+  return space;
+}
+
+}  // namespace gdnjit::gdn
