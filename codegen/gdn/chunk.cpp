@@ -19,6 +19,9 @@ namespace {
 
 constexpr std::string_view kName = "gdn.chunk";
 
+// What a block may have on sm_90.
+constexpr int kSm90SharedBytes = 232448;
+
 // T beyond this changes nothing about the best tiles.
 constexpr std::int64_t kLargestBucketTokens = 8192;
 
@@ -86,7 +89,8 @@ class ChunkInstance : public Instance {
     if (tiles.segments == 1) return;
     // A call uses these in place of the scan, or none of them.
     const ChunkConfig compose = layout_.compose();
-    add_sm90_kernel(kTransfer, layout_.scan(tiles, ChunkPass::transfer), target);
+    transfer_ = layout_.scan(tiles, ChunkPass::transfer);
+    add_sm90_kernel(kTransfer, transfer_, target);
     add_kernel(kCompose, compose, chunk_compose_threads(compose), target);
     add_sm90_kernel(kSegment, layout_.scan(tiles, ChunkPass::segment), target);
   }
@@ -159,8 +163,9 @@ class ChunkInstance : public Instance {
     made[1].programmatic = true;
     if (tiles_.segments == 1) return made;
     // Not programmatic: blocks that wait hold the shared memory that those in front of them need.
-    const std::int64_t blocks_k = (scan_.padded_k() + scan_.block_v - 1) / scan_.block_v;
-    made[2] = geometry(2, cuts.slots * HV * (blocks_k + blocks), shared, sequences);
+    const std::int64_t blocks_k = (scan_.padded_k() + transfer_.block_v - 1) / transfer_.block_v;
+    made[2] = geometry(2, cuts.slots * HV * (blocks_k + transfer_.blocks_v()), ChunkSm90Plan(transfer_).shared_bytes,
+                       sequences);
     made[3] = geometry(3, cuts.cut ? sequences * HV * chunk_compose_blocks(scan_) : 0, 0, sequences);
     made[4] = geometry(4, cuts.slots * HV * blocks, shared, sequences);
     return made;
@@ -178,7 +183,8 @@ class ChunkInstance : public Instance {
 
   ChunkLayout layout_;
   ChunkScanTiles tiles_;
-  ChunkConfig scan_;  // of the kernel, or of all passes
+  ChunkConfig scan_;  // of the kernel, or of all passes but
+  ChunkConfig transfer_;
   bool overlapping_;  // the target has programmatic launches
   std::vector<KernelSpec> kernels_;
   std::vector<bool> takes_maps_;
@@ -305,6 +311,13 @@ ChunkConfig ChunkLayout::scan(const ChunkScanTiles& tiles, ChunkPass pass) const
   config.split_k = tiles.split_k;
   config.stages = tiles.stages;
   const bool ends = pass != ChunkPass::transfer;  // the others leave nothing but the workspace
+  // M's rows come to V's, so there are blocks enough for two warpgroups each.
+  if (pass == ChunkPass::transfer && std::max(config.padded_k(), problem.head_dim_v) > 64) {
+    config.block_v = 128;
+    config.write_output = false;
+    while (config.stages > 2 && ChunkSm90Plan(config).shared_bytes > kSm90SharedBytes) --config.stages;
+    if (ChunkSm90Plan(config).shared_bytes > kSm90SharedBytes) config.block_v = 64;
+  }
   config.write_output = ends && problem.write_output;
   if (config.write_output) config.output_dtype = problem.output_dtype;
   if (ends) config.final_state = problem.final_state;

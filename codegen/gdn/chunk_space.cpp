@@ -67,12 +67,17 @@ ChunkScanTiles default_mma(const ChunkLayout& layout, const DeviceTraits& device
        device.shared_bytes_per_block);
 }
 
-// Measured on an H200: two warpgroups where they fill the SMs, three stages, and segments where 64 rows of V a block
-// leave most SMs idle.
+// Measured on an H200: 64 or 128 rows of V a block, whichever the SMs are through with sooner; three stages; segments
+// where 64 rows a block leave most SMs idle.
 ChunkScanTiles default_wgmma(const ChunkLayout& layout, const DeviceTraits& device) {
   const std::int64_t V = layout.problem.head_dim_v, blocks = heads(layout) * ceil_div(V, 64);
   ChunkScanTiles tiles{.path = ChunkPath::wgmma, .block_v = 64, .stages = 3};
-  if (V > 64 && heads(layout) * ceil_div(V, 128) >= device.sm_count) tiles.block_v = 128;
+  if (V > 64) {
+    // Waves of blocks, by what a chunk takes in each, in units of 10 ns.
+    const std::int64_t narrow = 108 * ceil_div(blocks, device.sm_count);
+    const std::int64_t wide = 165 * ceil_div(heads(layout) * ceil_div(V, 128), device.sm_count);
+    if (wide < narrow) tiles.block_v = 128;
+  }
   while (tiles.stages > 2 && !fits(layout, tiles, device)) --tiles.stages;
   if (!fits(layout, tiles, device)) tiles.block_v = 64;
   if (4 * blocks <= device.sm_count) {

@@ -18,16 +18,6 @@
 namespace gdnjit::bench {
 namespace {
 
-// The machine's own runtime and cache, on its GPU: what is timed is what a user gets.
-Runtime& machine_runtime() {
-  static Runtime runtime = [] {
-    Options options = Options::from_environment();
-    if (options.device == "auto") options.device = "cuda";
-    return Runtime(options);
-  }();
-  return runtime;
-}
-
 double median(std::vector<double> samples) {
   const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(samples.size() / 2);
   std::nth_element(samples.begin(), middle, samples.end());

@@ -60,4 +60,13 @@ TensorView StepTensors::make(const char* name, DType dtype, std::initializer_lis
   return view;
 }
 
+Runtime& machine_runtime() {
+  static Runtime runtime = [] {
+    Options options = Options::from_environment();
+    if (options.device == "auto") options.device = "cuda";
+    return Runtime(options);
+  }();
+  return runtime;
+}
+
 }  // namespace gdnjit::bench

@@ -45,8 +45,12 @@ class StepTensors {
   gdn::StepArgs args_;
 };
 
+// The machine's own runtime and cache, on its GPU: what is timed is what a user gets.
+Runtime& machine_runtime();
+
 // Benchmarks that need a GPU; without one they are left out and the reason is printed.
 void register_decode_benchmarks();
+void register_prefill_benchmarks();
 
 // A benchmark of a fresh process calls the program again with this argument and a folder; see cold_process.cpp.
 inline constexpr char kColdProcessArgument[] = "--cold-process";
