@@ -50,6 +50,7 @@ struct TensorSpec {
   std::vector<std::int64_t> shape;  // with the problem's B
   TensorRole role = TensorRole::input;
   std::string indexes{};  // its values are rows of this tensor, a pool; "" for other tensors
+  std::string rows_of{};  // its rows belong to those of this pool, and the same values name both; "" for other tensors
 };
 
 // What the shapes of a call's tensors say about it.

@@ -105,6 +105,18 @@ std::vector<std::byte> copy_of(const CapturedCall& call, const CapturedCall::Ten
   return bytes;
 }
 
+// Pools whose rows belong to those of another keep the same ones.
+void keep_rows_of_pools(CapturedCall& call) {
+  for (CapturedCall::Tensor& tensor : call.tensors) {
+    for (const CapturedCall::Tensor& pool : call.tensors) {
+      if (pool.spec.name != tensor.spec.rows_of || pool.rows.empty() || elements_of(tensor.view) == 0) continue;
+      tensor.rows = pool.rows;
+      tensor.spec.shape[0] = pool.spec.shape[0];
+      call.metadata["rows." + tensor.spec.name] = joined(tensor.rows);
+    }
+  }
+}
+
 // The tensors of a call without their contents, but for those that name a pool's rows.
 void describe_tensors(std::span<const TensorSpec> specs, std::span<const TensorView> views, CapturedCall& call) {
   for (std::size_t i = 0; i < views.size(); ++i) {
@@ -128,6 +140,7 @@ void describe_tensors(std::span<const TensorSpec> specs, std::span<const TensorV
       if (names_it(indices)) renumber(indices, pool);
     }
   }
+  keep_rows_of_pools(call);
 }
 
 void copy_inputs(CapturedCall& call) {

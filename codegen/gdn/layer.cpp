@@ -6,6 +6,7 @@
 #include <string>
 
 #include "codegen/fields.h"
+#include "codegen/gdn/mixer.h"
 #include "codegen/gdn/options_names.h"
 #include "runtime/support/check.h"
 
@@ -126,6 +127,7 @@ void complete_layer(StepProblem& layer) {
 
 StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
   StepConfig config;
+  config.tokens = layer.tokens;
   config.heads_k = layer.heads_k;
   config.heads_v = layer.heads_v;
   config.head_dim_k = layer.head_dim_k;
@@ -156,7 +158,9 @@ StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
   config.lanes_k = tiles.lanes_k;
   config.warps = tiles.warps;
   config.cache_hint = tiles.cache_hint;
+  config.turns = tiles.turns;
   set_vectors(layer, tiles.lanes_k, config);
+  set_mixer(layer, config);
   return config;
 }
 
@@ -166,6 +170,9 @@ LayerInstance::LayerInstance(const KernelText& text, const StepConfig& config, c
   const char* fault = config_.fault();
   require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
   check_programmatic(config_.programmatic, target);
+  require(config_.cluster() == 1 || has_clusters(target.arch),
+          "tiles {}: {} has no clusters, so with a gated norm one block serves a head: turns must be {}",
+          fields_text(to_fields(tiles)), target.arch, config_.blocks_v());
   spec_.operator_name = text.operator_name;
   spec_.signature = fmt::format("{} {} arch={}", text.operator_name, fields_text(to_fields(config_)), target.arch);
   spec_.source = kernel_source(text, designated_initializer(config_), config_.threads());
@@ -179,9 +186,13 @@ LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
   LaunchGeometry geometry;
   geometry.grid[0] = static_cast<std::uint32_t>(blocks);
   geometry.block[0] = static_cast<std::uint32_t>(config_.threads());
+  geometry.shared_bytes = static_cast<std::uint32_t>(config_.mixer_shared_bytes());
+  geometry.cluster[0] = static_cast<std::uint32_t>(config_.cluster());
   geometry.programmatic = config_.programmatic;
   return geometry;
 }
+
+bool has_clusters(std::string_view arch) { return !arch.starts_with("sm_8") && !arch.starts_with("sm_12"); }
 
 Footprint layer_footprint(const StepProblem& layer, const std::vector<TensorSpec>& tensors, std::int64_t states_read,
                           std::int64_t states_written, std::int64_t tokens) {

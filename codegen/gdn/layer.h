@@ -25,6 +25,7 @@ struct StepTiles {
   int lanes_k = 8;
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
+  int turns = 1;
 
   friend bool operator==(const StepTiles&, const StepTiles&) = default;
 };
@@ -37,6 +38,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("lanes_k", tiles.lanes_k);
   visit("warps", tiles.warps);
   visit("cache_hint", tiles.cache_hint);
+  visit("turns", tiles.turns);
 }
 
 // The rules of a layer's dimensions, dtypes and options. Fills in the scale. Throws invalid_argument ("HV=20: must be a
@@ -93,6 +95,9 @@ class LayerInstance : public Instance {
   StepConfig config_;
   KernelSpec spec_;
 };
+
+// Whether blocks of this architecture can share their shared memory. (Of sm_120 only clusters of one block count.)
+bool has_clusters(std::string_view arch);
 
 // What must move at the least: `states_read` and `states_written` states for each of the batch's sequences, and every
 // other tensor once.

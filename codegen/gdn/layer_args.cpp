@@ -40,14 +40,6 @@ void require_aligned(std::string_view name, const TensorView& view, int outer_ax
   }
 }
 
-// Strides of value head hv = (h, j) in a tensor [B,T,HV,..] whose heads lie `head` apart.
-HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head) {
-  const std::int64_t group = layer.heads_v / layer.heads_k;
-  const std::int64_t batch = stride(view, 0), token = stride(view, 1);
-  if (layer.head_map == HeadMap::grouped) return {batch, token, group * head, head};
-  return {batch, token, head, layer.heads_k * head};
-}
-
 const void* offset(const TensorView& view, std::int64_t elements) {
   return static_cast<const std::byte*>(view.data) + elements * dtype_bytes(view.dtype);
 }
@@ -63,7 +55,7 @@ void pack_separate(const StepProblem& layer, const InputVectors& vectors, const 
     data = view.data;
     strides = {stride(view, 0), stride(view, 1), stride(view, 2), 0};
   };
-  if (layer.write_output) take_keys("q", params.q, params.q_strides);
+  if (LayerUses(layer).q) take_keys("q", params.q, params.q_strides);
   take_keys("k", params.k, params.k_strides);
   const TensorView& v = reader.take("v", layer.io_dtype, {B, T, HV, V});
   require_dense("v", v, 1);
@@ -141,6 +133,13 @@ void pack_gates(const StepProblem& layer, const Extents& extents, TensorReader& 
 
 }  // namespace
 
+HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head) {
+  const std::int64_t group = layer.heads_v / layer.heads_k;
+  const std::int64_t batch = stride(view, 0), token = stride(view, 1);
+  if (layer.head_map == HeadMap::grouped) return {batch, token, group * head, head};
+  return {batch, token, head, layer.heads_k * head};
+}
+
 TensorReader::TensorReader(std::string_view operator_name, std::span<const TensorView> tensors, std::size_t expected)
     : tensors_(tensors) {
   require(tensors.size() == expected, "{}: {} tensors given, the problem has {}", operator_name, tensors.size(),
@@ -162,6 +161,13 @@ const TensorView& TensorReader::take(std::string_view name, DType dtype, std::sp
   }
   require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(dtype_bytes(dtype)) == 0,
           "{}: address {} is not a multiple of its element size {}", name, view.data, dtype_bytes(dtype));
+  return view;
+}
+
+const TensorView& TensorReader::take_dense(std::string_view name, DType dtype,
+                                           std::initializer_list<std::int64_t> shape, int axes) {
+  const TensorView& view = take(name, dtype, shape);
+  require_dense(name, view, axes);
   return view;
 }
 

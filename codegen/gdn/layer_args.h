@@ -35,7 +35,7 @@ struct LayerUses {
 
   explicit LayerUses(const StepProblem& layer)
       : separate(layer.input_layout == InputLayout::separate),
-        q(separate && layer.write_output),
+        q(separate && (layer.write_output || layer.conv_width > 0)),
         a(layer.gate != Gate::none || (layer.input_layout == InputLayout::qkvz && layer.beta != Beta::none)),
         b(layer.beta != Beta::none && layer.input_layout != InputLayout::qkvz),
         parameters(gate_has_parameters(layer.gate)) {}
@@ -62,6 +62,8 @@ class TensorReader {
     return take(name, dtype, std::span(shape.begin(), shape.size()));
   }
   const TensorView& peek() const { return tensors_[next_]; }  // the next to be taken
+  // The last dimension of a vector or matrix is contiguous, and so are the `axes` last.
+  const TensorView& take_dense(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape, int axes);
   // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for accesses of `vector` elements.
   const TensorView& take_states(std::string_view name, const StepProblem& layer, int vector,
                                 std::initializer_list<std::int64_t> lead);
@@ -80,8 +82,11 @@ void pack_inputs(const StepProblem& layer, const InputVectors& vectors, const Ex
 void pack_output(const StepProblem& layer, int vector, const Extents& extents, TensorReader& reader,
                  StepParams& params);
 
-// The extents of a call: from o, or without one from the first tensor (k or packed).
+// The extents of a call: from o, or without one from k or packed.
 Extents read_extents(const StepProblem& layer, std::span<const TensorView> tensors);
+
+// Strides of value head hv = (h, j) in a tensor [B,T,HV,..] whose heads lie `head` apart.
+HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64_t head);
 
 // The same for Operator::describe_call(): from k or packed, which every call has.
 Extents describe_extents(const StepProblem& layer, std::span<const TensorView> tensors);

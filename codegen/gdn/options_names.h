@@ -73,6 +73,12 @@ struct EnumNames<gdn::PadPolicy> {
 };
 
 template <>
+struct EnumNames<gdn::GatedNorm> {
+  static constexpr std::string_view type = "gdnjit::gdn::GatedNorm";
+  static constexpr std::array<std::string_view, 3> names{"none", "silu", "sigmoid"};
+};
+
+template <>
 struct EnumNames<device::CacheHint> {
   static constexpr std::string_view type = "gdnjit::device::CacheHint";
   static constexpr std::array<std::string_view, 2> names{"normal", "streaming"};

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "codegen/fields.h"
+#include "codegen/gdn/mixer.h"
 #include "codegen/gdn/options_names.h"
 #include "runtime/support/check.h"
 
@@ -14,20 +15,44 @@ namespace {
 constexpr KernelText kText{
     .operator_name = "gdn.step", .entry = "gdnjit_gdn_step", .header = "gdn/step.cuh", .kernel = "Step"};
 
+// A template of its own, so that kernels without pay nothing for it.
+constexpr KernelText kMixerText{.operator_name = "gdn.step",
+                                .entry = "gdnjit_gdn_step",
+                                .header = "gdn/mixer.cuh",
+                                .kernel = "MixerStep",
+                                .params = "MixerParams",
+                                .parameter_bytes = sizeof(MixerParams)};
+
+KernelText text_of(const StepConfig& config) {
+  if (!config.is_mixer()) return kText;
+  KernelText text = kMixerText;
+  if (config.fault() == nullptr && config.mixer_blocks() > 1) text.bounds = "Kernel::kThreads, Kernel::kMinBlocks";
+  return text;
+}
+
 class StepInstance : public LayerInstance {
  public:
   StepInstance(const StepProblem& problem, const StepTiles& tiles, const Target& target)
-      : LayerInstance(kText, step_config(problem, tiles), tiles, target), problem_(problem) {}
+      : LayerInstance(text_of(step_config(problem, tiles)), step_config(problem, tiles), tiles, target),
+        problem_(problem) {}
 
   std::vector<LaunchGeometry> geometries() const override { return {geometry(problem_.batch)}; }
 
   void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
-    StepParams& params = call.add_block<StepParams>();
+    if (is_mixer(problem_)) {
+      add_launch(tensors, call.add_block<MixerParams>(), call);
+    } else {
+      add_launch(tensors, call.add_block<StepParams>(), call);
+    }
+  }
+
+ private:
+  template <typename Params>
+  void add_launch(std::span<const TensorView> tensors, Params& params, Call& call) const {
     const std::int64_t batch = pack_step(problem_, config(), tensors, params);
     if (batch > 0) call.add_launch(geometry(batch), params);
   }
 
- private:
   StepProblem problem_;
 };
 
@@ -69,7 +94,9 @@ class StepOperator : public Operator {
     const StepProblem problem = parse(fields);
     const bool keeps_steps = problem.state_steps != StatePlace::none;
     const std::int64_t written = (problem.update_state ? 1 : 0) + (keeps_steps ? problem.tokens : 0);
-    return layer_footprint(problem, step_tensors(problem), 1, written, problem.tokens);
+    Footprint footprint = layer_footprint(problem, step_tensors(problem), 1, written, problem.tokens);
+    add_mixer_footprint(problem, footprint);
+    return footprint;
   }
 
  private:
@@ -87,6 +114,7 @@ StepProblem complete_step(StepProblem problem) {
   require(pool || problem.num_accepted != StatePlace::pool, "num_accepted=pool: needs state_store=pool");
   require(problem.write_output || problem.update_state || problem.state_steps != StatePlace::none,
           "write_output=false: with update_state=false and state_steps=none nothing is left to compute");
+  check_mixer(problem);
   return problem;
 }
 
@@ -94,7 +122,6 @@ StepConfig step_config(const StepProblem& problem, const StepTiles& tiles) {
   StepConfig config = layer_config(problem, tiles);
   const StatePlace place = problem.state_store == StateStore::pool ? StatePlace::pool : StatePlace::dense;
   config.batch = problem.exact_batch ? static_cast<int>(problem.batch) : 0;
-  config.tokens = problem.tokens;
   config.initial_state = place;
   config.final_state = problem.update_state ? place : StatePlace::none;
   config.state_steps = problem.state_steps;

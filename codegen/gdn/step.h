@@ -27,14 +27,16 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem);
 
 CallDescription describe_step(StepProblem problem, std::span<const TensorView> tensors);
 
-inline constexpr std::size_t kMaxStepTensors = 16;
+inline constexpr std::size_t kMaxStepTensors = 24;
 
-// Puts the arguments into the order of step_tensors and returns their number. An empty state_out means in place.
-// Throws invalid_argument if state_out is given apart from state_in in a pool. Allocates nothing.
+// Puts the arguments into the order of step_tensors and returns their number. An empty state_out means in place, and so
+// does an empty conv_state_out. Throws invalid_argument if one is given apart from its input in a pool. Allocates
+// nothing.
 std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
                              std::span<TensorView, kMaxStepTensors> tensors);
 
-// The kernel's parameter block from tensors in that order. Returns B.
+// The kernel's parameter block from tensors in that order. Returns B. REQUIRES: if the problem is a mixer, `params` is
+// the base of MixerParams.
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
                        StepParams& params);
 

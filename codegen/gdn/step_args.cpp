@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "codegen/gdn/layer_args.h"
+#include "codegen/gdn/mixer.h"
 #include "codegen/gdn/options_names.h"
 #include "codegen/gdn/step.h"
 #include "runtime/support/check.h"
@@ -122,19 +123,23 @@ std::vector<TensorSpec> step_tensors(const StepProblem& problem) {
     add("step_states", problem.state_dtype, state_shape(problem, {B, T}), TensorRole::output);
   }
   if (uses.step_slot) add_slots("step_slot", {B, T});
+  add_mixer_specs(problem, tensors);
   if (uses.output) add("o", problem.output_dtype, {B, T, problem.heads_v, problem.head_dim_v}, TensorRole::output);
   return tensors;
 }
 
 CallDescription describe_step(StepProblem problem, std::span<const TensorView> tensors) {
   const Uses uses(problem);
-  const TensorReader number("gdn.step", tensors, LayerUses(problem).count() + uses.count());
+  const TensorReader number("gdn.step", tensors,
+                            LayerUses(problem).count() + uses.count() + mixer_tensor_count(problem));
   const Extents extents = describe_extents(problem, tensors);
   problem.batch = extents.B;
   problem.tokens = static_cast<int>(std::min<std::int64_t>(extents.T, kMaxStepTokens + 1));
   std::vector<TensorSpec> specs = step_tensors(problem);
   if (uses.pool) take_extent("state_in", 0, tensors, specs);
+  if (uses.pool) take_extent("conv_state_in", 0, tensors, specs);
   take_extent("accepted_states", 1, tensors, specs);
+  take_extent("accepted_conv_states", 1, tensors, specs);
   take_extent("accepted_slot", 1, tensors, specs);
   return {to_fields(complete_step(problem)), std::move(specs)};
 }
@@ -158,6 +163,7 @@ std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
   add(uses.parent, args.parent);
   add(uses.step_states, args.step_states);
   add(uses.step_slot, args.step_slot);
+  count += gather_mixer_args(problem, args, tensors.subspan(count));
   add(uses.output, args.o);
   return count;
 }
@@ -165,16 +171,22 @@ std::size_t gather_step_args(const StepProblem& problem, const StepArgs& args,
 std::int64_t pack_step(const StepProblem& problem, const StepConfig& config, std::span<const TensorView> tensors,
                        StepParams& params) {
   const Uses uses(problem);
-  TensorReader reader("gdn.step", tensors, LayerUses(problem).count() + uses.count());
+  const std::size_t inputs = LayerUses(problem).count();
+  TensorReader reader("gdn.step", tensors, inputs + uses.count() + mixer_tensor_count(problem));
   const std::int64_t B = read_extents(problem, tensors).B;
   require(!problem.exact_batch || B == problem.batch, "{}: B={}, the plan was made for exactly B={}",
           uses.output ? "o" : "k", B, problem.batch);
   if (B == 0) return 0;  // nothing to do, and nothing to check: an empty batch has no memory
 
   const Extents extents{B, problem.tokens};
-  pack_inputs(problem, {.keys = config.key_vector}, extents, reader, params);
+  // A convolution takes its inputs one by one.
+  const InputVectors vectors{.keys = problem.conv_width > 0 ? 1 : config.key_vector};
+  pack_inputs(problem, vectors, extents, reader, params);
   pack_initial_state(problem, config, B, uses, reader, params);
   pack_token_states(problem, config, B, uses, reader, params);
+  if (is_mixer(problem)) {
+    pack_mixer(problem, B, tensors[inputs].shape[0], reader, static_cast<MixerParams&>(params));
+  }
   pack_output(problem, 1, extents, reader, params);
   return B;
 }

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "codegen/gdn/layer.h"
+#include "codegen/gdn/mixer.h"
 #include "runtime/support/check.h"
 
 namespace gdnjit::gdn {
@@ -90,6 +91,32 @@ StepTiles fitted(const StepProblem& problem, StepTiles tiles) {
   return tiles;
 }
 
+// Blocks that may share a head: those that share a norm lie in one cluster.
+int most_head_blocks(const StepProblem& problem, const DeviceTraits& device) {
+  if (problem.gated_norm == GatedNorm::none) return problem.head_dim_v;
+  return has_clusters(device.arch) ? kMaxCluster : 1;
+}
+
+// The fewest turns that serve a head's columns with that many blocks.
+StepTiles with_turns(const StepProblem& problem, StepTiles tiles, int head_blocks) {
+  tiles.turns = (layer_config(problem, tiles).blocks_v() + head_blocks - 1) / head_blocks;
+  return tiles;
+}
+
+// A mixer's default: turns follow one another, so a block that must take some is wider first.
+StepTiles mixer_default(const StepProblem& problem, StepTiles tiles, const DeviceTraits& device) {
+  constexpr int kMostWarps = 8;
+  const int most = most_head_blocks(problem, device);
+  while (2 * tiles.warps <= kMostWarps && layer_config(problem, tiles).blocks_v() > most) {
+    StepTiles wider = tiles;
+    wider.warps *= 2;
+    wider.block_v *= 2;
+    if (!worth_trying(problem, with_turns(problem, wider, most), device)) break;
+    tiles = wider;
+  }
+  return with_turns(problem, tiles, most);
+}
+
 std::int64_t total_warps(const StepProblem& problem, const StepTiles& tiles) {
   const int warp_v = tiles.block_v / tiles.warps;
   return problem.batch * problem.heads_v * ((problem.head_dim_v + warp_v - 1) / warp_v);
@@ -133,9 +160,8 @@ StepTiles default_decode_tiles(const StepProblem& problem, const DeviceTraits& d
   fail(ErrorCode::internal, "no tiles for K={} V={}; please report it", problem.head_dim_k, problem.head_dim_v);
 }
 
-}  // namespace
-
-StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
+// The default of the recurrence alone.
+StepTiles default_layer_tiles(const StepProblem& problem, const DeviceTraits& device) {
   // All T of a layer take lanes_k from its decode step, so that verifying gives the bits of decoding; only the columns
   // of a warp differ.
   StepProblem decode = problem;
@@ -170,12 +196,24 @@ StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& dev
   return tiles;
 }
 
+}  // namespace
+
+StepTiles default_step_tiles(const StepProblem& problem, const DeviceTraits& device) {
+  if (!is_mixer(problem)) return default_layer_tiles(problem, device);
+  StepProblem bare = problem;
+  bare.conv_width = 0;
+  bare.gated_norm = GatedNorm::none;
+  return mixer_default(problem, default_layer_tiles(bare, device), device);
+}
+
 std::vector<StepTiles> step_search_space(const StepProblem& problem, const DeviceTraits& device) {
   std::vector<StepTiles> space{default_step_tiles(problem, device)};
-  const auto add = [&](const StepTiles& tiles) {
+  const auto add_with = [&](int head_blocks, const StepTiles& base) {
+    const StepTiles tiles = is_mixer(problem) ? with_turns(problem, base, head_blocks) : base;
     if (!worth_trying(problem, tiles, device)) return;
     if (std::find(space.begin(), space.end(), tiles) == space.end()) space.push_back(tiles);
   };
+  const auto add = [&](const StepTiles& tiles) { add_with(most_head_blocks(problem, device), tiles); };
   for (const int lanes_k : lane_choices(problem)) {
     for (const int lane_bytes : kLaneBytes) {
       for (const int warps : kWarps) {
@@ -188,6 +226,11 @@ std::vector<StepTiles> step_search_space(const StepProblem& problem, const Devic
     if (problem.sum_lanes == 0 && lanes_k != 8 && lanes_k != 16) continue;
     for (const int lane_bytes : {128, 256}) {
       add(fitted(problem, make_tiles(problem, lanes_k, lane_bytes, kWarps.front(), device::CacheHint::streaming)));
+      if (!is_mixer(problem)) continue;
+      // A block for all of V: no cluster waits, and q and k are convolved once a head.
+      for (const int warps : {4, 8, 16}) {
+        add_with(1, fitted(problem, make_tiles(problem, lanes_k, lane_bytes, warps, device::CacheHint::streaming)));
+      }
     }
   }
   // Two walks in half-size passes: fewer registers, the second read from the L2. Several tokens would read T + 1 times.

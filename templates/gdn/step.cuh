@@ -19,13 +19,14 @@ struct Step : Walk<c> {
     const long long start = Base::lane_start(at);
     const void* states = p.state_in;
     long long row = at.b;
+    long long accepted = 0;
     if constexpr (c.initial_state == StatePlace::pool) {
       row = Base::load_slot(p.read_slot, at, 0);
       at.padded = row < first_slot<c>();
     }
     long long offset = row * p.state_in_strides.row + at.hv * p.state_in_strides.head;
     if constexpr (c.num_accepted != StatePlace::none) {
-      const long long accepted = device::load_index<DType::i32>(p.num_accepted.data, at.b * p.num_accepted.row);
+      accepted = device::load_index<DType::i32>(p.num_accepted.data, at.b * p.num_accepted.row);
       if (accepted > 0 && !at.padded) {
         const StateStrides& strides = p.accepted_strides;
         states = p.accepted_states;
@@ -38,6 +39,8 @@ struct Step : Walk<c> {
       }
     }
     at.state_in = device::element<c.state_dtype>(states, offset + start);
+    at.row_in = row;
+    at.accepted = accepted;
 
     if constexpr (c.final_state != StatePlace::none) {
       row = at.b;
@@ -47,6 +50,7 @@ struct Step : Walk<c> {
       }
       offset = row * p.state_out_strides.row + at.hv * p.state_out_strides.head;
       at.state_out = device::element<c.state_dtype>(p.state_out, offset + start);
+      at.row_out = row;
     }
     return at;
   }

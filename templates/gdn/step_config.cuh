@@ -10,6 +10,13 @@
 
 namespace gdnjit::gdn {
 
+// Limits of a mixer (enumerators: a constant variable would become one of every compiled module).
+enum : int {
+  kMaxCluster = 8,             // blocks that every architecture with clusters can place
+  kMaxMixerBytes = 99 * 1024,  // shared memory that every architecture from sm_80 on has
+  kMaxEarlyGates = 4,
+};
+
 // The signature of a kernel: two kernels of one operator with equal configs have equal source.
 struct StepConfig {
   // The problem. Fields that a choice makes meaningless hold their defaults.
@@ -45,6 +52,14 @@ struct StepConfig {
   PadSentinel pad_sentinel = PadSentinel::negative;
   PadPolicy pad_policy = PadPolicy::zero;
   bool programmatic = false;  // starts while its predecessor ends, and waits before it reads q, k, v and the gates
+  // The mixer around the recurrence (gdn/mixer.cuh).
+  int conv_width = 0;  // of the causal convolution of q, k and v; 0: none
+  bool conv_bias = false;
+  DType conv_state_dtype = DType::bf16;
+  DType conv_dtype = DType::bf16;  // weight and bias
+  GatedNorm gated_norm = GatedNorm::none;
+  float gated_norm_eps = 1e-6f;
+  DType gated_norm_dtype = DType::bf16;  // weight
   // Elements per memory access, from dimensions and alignment.
   int state_vector = 4;  // of the state, along its contiguous dimension
   int key_chunk = 4;     // consecutive keys that one lane owns
@@ -55,6 +70,7 @@ struct StepConfig {
   int lanes_k = 8;    // lanes that share a column's sum over K; the other 32 / lanes_k lie along V
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
+  int turns = 1;  // blocks of V that a thread block serves one after the other; more than one in a mixer only
 
   // Lanes of a warp along V, V columns of a warp, and what one lane holds of a pass.
   constexpr int lanes_v() const { return 32 / lanes_k; }
@@ -74,8 +90,52 @@ struct StepConfig {
 
   constexpr int passes() const { return (head_dim_k + block_k - 1) / block_k; }
   constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
+  constexpr int head_blocks() const { return (blocks_v() + turns - 1) / turns; }  // thread blocks of a head
   constexpr int threads() const { return warps * 32; }
-  constexpr long long grid(long long b) const { return b * heads_v * blocks_v(); }
+  constexpr long long grid(long long b) const { return b * heads_v * head_blocks(); }
+
+  // q, k and v as the recurrence takes them: from memory, or in fp32 behind the convolution.
+  constexpr DType input_dtype() const { return conv_width > 0 ? DType::f32 : io_dtype; }
+
+  constexpr bool is_mixer() const { return conv_width > 0 || gated_norm != GatedNorm::none; }
+  // Blocks that share a norm lie in a cluster.
+  constexpr int cluster() const { return gated_norm != GatedNorm::none ? head_blocks() : 1; }
+  constexpr int block_columns() const { return block_v * turns; }
+  // A mixer's shared memory holds fp32 numbers: for each token of the call a row of q, k and the block's v behind the
+  // convolution, then for each token the head's o before its norm; and one flag.
+  constexpr int staged_key() const { return write_output ? head_dim_k : 0; }  // first k of a row, behind q
+  constexpr int staged_value() const { return staged_key() + head_dim_k; }
+  constexpr int staged_row() const { return conv_width > 0 ? (staged_value() + block_columns() + 3) / 4 * 4 : 0; }
+  // Where a key lies among a row's: lanes that load key_vector keys of their chunks at once find them side by side.
+  constexpr int staged_place(int key) const {
+    const int accesses = key_chunk / key_vector;
+    return key % key_chunk / key_vector * (head_dim_k / accesses) + key / key_chunk * key_vector + key % key_vector;
+  }
+  constexpr int kept_row() const { return gated_norm != GatedNorm::none ? head_dim_v : 0; }
+  // The outputs that a gated norm finishes at the end: the warps of a group take a token's columns, groups take tokens
+  // in turn. Few enough gates (z) a thread are loaded at the beginning and wait in registers.
+  constexpr int norm_warps() const { return warps > tokens ? warps / tokens : 1; }  // of a group
+  constexpr int norm_groups() const { return warps / norm_warps(); }
+  constexpr int norm_rounds() const { return (tokens + norm_groups() - 1) / norm_groups(); }
+  constexpr int norm_columns() const { return (block_columns() + 32 * norm_warps() - 1) / (32 * norm_warps()); }
+  constexpr int gates() const { return gated_norm != GatedNorm::none ? norm_rounds() * norm_columns() : 0; }
+  constexpr int early_gates() const { return gates() >= 1 && gates() <= kMaxEarlyGates ? gates() : 1; }
+  constexpr int early_weights() const { return gates() >= 1 && gates() <= kMaxEarlyGates ? norm_columns() : 1; }
+  constexpr int mixer_shared_bytes() const { return is_mixer() ? 4 * (tokens * (staged_row() + kept_row()) + 1) : 0; }
+
+  // Blocks of a mixer that an SM shall hold at least, about as many as of the recurrence alone; 1: as it comes. What a
+  // mixer adds passes in its first phase, where the compiler would rather take 16 registers more than load in two
+  // steps.
+  constexpr int mixer_blocks() const {
+    const int elements = lane_keys() * lane_values();
+    if (gate_is_per_channel(gate) || passes() > 1 || tree || elements > 64) return 1;
+    int registers = elements + 3 * lane_keys() + 3 * lane_values() + 4;
+    if (registers < 56) registers = 56;
+    if (tokens > 1) registers += elements > 32 ? 40 : 24;
+    if (turns > 1) registers += registers < 64 || dtype_bytes(state_dtype) < 4 ? 16 : 8;
+    const int blocks = 65536 / (registers * threads());
+    return blocks > 1 ? blocks : 1;
+  }
 
   // Why the tiles cannot work, or nullptr.
   constexpr const char* fault() const {
@@ -91,6 +151,11 @@ struct StepConfig {
       return "key_chunk must equal state_vector in layout vk";
     if (state_layout == StateLayout::kv && head_dim_v % state_vector != 0)
       return "state_vector must divide V in layout kv";
+    if (turns < 1 || turns > blocks_v()) return "turns must be 1 to the blocks of V, V / block_v";
+    if (turns > 1 && !is_mixer()) return "turns must be 1 without a convolution or a gated norm";
+    if (cluster() > kMaxCluster) return "a gated norm allows at most 8 * turns blocks of V";
+    if (mixer_shared_bytes() > kMaxMixerBytes)
+      return "a mixer's q, k, v and o, in fp32 for all tokens, must fit 99 KB of shared memory";
     if (tokens == 0 && passes() > 1 && final_state == StatePlace::none)
       return "a state that registers cannot hold (block_k < K) needs memory for the final state";
     return nullptr;
@@ -132,6 +197,13 @@ constexpr void visit_step_config(Self& c, Visitor&& visit) {
   visit("pad_sentinel", c.pad_sentinel);
   visit("pad_policy", c.pad_policy);
   visit("programmatic", c.programmatic);
+  visit("conv_width", c.conv_width);
+  visit("conv_bias", c.conv_bias);
+  visit("conv_state_dtype", c.conv_state_dtype);
+  visit("conv_dtype", c.conv_dtype);
+  visit("gated_norm", c.gated_norm);
+  visit("gated_norm_eps", c.gated_norm_eps);
+  visit("gated_norm_dtype", c.gated_norm_dtype);
   visit("state_vector", c.state_vector);
   visit("key_chunk", c.key_chunk);
   visit("key_vector", c.key_vector);
@@ -140,6 +212,7 @@ constexpr void visit_step_config(Self& c, Visitor&& visit) {
   visit("lanes_k", c.lanes_k);
   visit("warps", c.warps);
   visit("cache_hint", c.cache_hint);
+  visit("turns", c.turns);
 }
 
 // Visits every field under its member name.

@@ -20,6 +20,10 @@
 
 namespace gdnjit::gdn {
 
+// What surrounds the recurrence in a mixer (gdn/mixer.cuh, which only kernels of a mixer include).
+template <StepConfig c>
+struct Mixer;
+
 template <StepConfig c>
 struct Token {
   static_assert(c.fault() == nullptr, "the tiles do not fit the problem");
@@ -35,6 +39,8 @@ struct Token {
     kNorm = c.norm != Norm::none,
     kMaskK = c.head_dim_k % c.block_k != 0,
     kMaskV = c.head_dim_v % c.block_v != 0,
+    kConvolved = c.conv_width > 0,
+    kGatedNorm = c.gated_norm != GatedNorm::none,
   };
   enum : int {
     kThreads = c.threads(),
@@ -49,11 +55,11 @@ struct Token {
     kTileRows = kIsVk ? c.lane_keys() / c.state_vector : c.lane_keys(),         // accesses along K
     kTileColumns = kIsVk ? c.lane_values() : c.lane_values() / c.state_vector,  // accesses along V
     // The same of q and k: key_vector keys an access.
-    kKeyWords = device::words_of<c.io_dtype>(c.key_vector),
+    kKeyWords = device::words_of<c.input_dtype()>(c.key_vector),
     kKeyAccesses = c.lane_keys() / c.key_vector,
   };
   using StateWord = device::Word<c.state_dtype>;
-  using IoWord = device::Word<c.io_dtype>;
+  using InputWord = device::Word<c.input_dtype()>;
 
   // The state of one pass as it lies in memory; 16-bit states stay two to a register.
   struct Packed {
@@ -66,14 +72,14 @@ struct Token {
 
   // What a token brings, as it lies in memory: loads stay in flight until it is the token's turn.
   struct Keys {
-    IoWord q[kKeyAccesses][kKeyWords];
-    IoWord k[kKeyAccesses][kKeyWords];
+    InputWord q[kKeyAccesses][kKeyWords];
+    InputWord k[kKeyAccesses][kKeyWords];
     device::Word<c.gate_dtype> gate[kChannelGate ? kKeys : 1][1];  // per channel
   };
   struct Scalars {
     device::Word<c.gate_dtype> gate[1];  // per head
     device::Word<c.beta_dtype> beta[1];
-    IoWord v[kValues][1];
+    InputWord v[kValues][1];
   };
 
   // q, k and the per-channel decay of a lane's keys in one pass.
@@ -96,6 +102,14 @@ struct Token {
     void* state_out;
     bool padded;  // the row holds no sequence
     bool writes_state;
+    // Of a mixer: the rows of both states; if the initial one is that after some tokens of the last call, their number;
+    // and what its phases hand on to the later ones.
+    long long row_in, row_out;
+    long long accepted;
+    int turn, turns;  // the block of V at hand, and how many this thread block serves
+    unsigned ticket;  // readers of the convolution's state before this block
+    device::Word<c.io_dtype> gates[c.early_gates()][1];  // z of the outputs that this thread finishes
+    device::Word<c.gated_norm_dtype> norm_weights[c.early_weights()][1];
   };
 
   // Sums over K, of q and k as they came: the norms' factors are applied to the results, so that the sums need not
@@ -163,14 +177,15 @@ struct Token {
     const unsigned lane_v = kIsVk ? lane / c.lanes_k : lane % c.lanes_v();
 
     const unsigned block = blockIdx.x;
-    const unsigned head_block = block / c.blocks_v();
+    const unsigned head_block = block / c.head_blocks();
     at.hv = static_cast<int>(head_block % c.heads_v);
     at.b = c.batch == 1 ? 0 : static_cast<int>(head_block / c.heads_v);
     const ValueHead head = value_head<c>(at.hv);
     at.h = head.h;
     at.j = head.j;
     at.first_key = at.lane_k * c.key_chunk;
-    at.first_value = static_cast<int>(block % c.blocks_v() * c.block_v + warp * c.warp_v() + lane_v * kValueChunk);
+    at.first_value =
+        static_cast<int>(block % c.head_blocks() * c.block_columns() + warp * c.warp_v() + lane_v * kValueChunk);
     at.tokens = c.tokens;
     at.first_token = 0;
     at.state_in = nullptr;
@@ -210,16 +225,28 @@ struct Token {
     }
   }
 
-  // A lane's keys of the vector that starts at `base`.
+  // Elements of q, k or v: from memory, or from where the block staged them behind the convolution.
+  template <int kElements, int kWords>
+  static __device__ __forceinline__ void load_input(const void* source, InputWord (&words)[kWords]) {
+    if constexpr (kConvolved) {
+      Mixer<c>::template load_staged<kElements>(source, words);
+    } else {
+      device::load_vector<c.io_dtype, kElements, device::CacheHint::normal>(source, words);
+    }
+  }
+
+  // A lane's keys of the vector that starts at `base`. In a staged row the keys of a chunk may lie apart.
   static __device__ __forceinline__ void load_keys(const void* base, long long offset, const Place& at, int pass,
-                                                   IoWord (&words)[kKeyAccesses][kKeyWords]) {
-    const void* start = device::element<c.io_dtype>(base, offset + at.first_key + pass * c.block_k);
+                                                   InputWord (&words)[kKeyAccesses][kKeyWords]) {
+    const int first = at.first_key + pass * c.block_k;
+    constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
+    const void* start = device::element<c.input_dtype()>(base, offset + first / kApart);
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
       if (key_inside(at, pass, i)) {
-        const void* source = device::element<c.io_dtype>(start, key_distance(i));
-        device::load_vector<c.io_dtype, c.key_vector, device::CacheHint::normal>(source, words[access]);
+        const int distance = kConvolved ? c.staged_place(key_distance(i)) : key_distance(i);
+        load_input<c.key_vector>(device::element<c.input_dtype()>(start, distance), words[access]);
       } else {
 #pragma unroll
         for (int w = 0; w < kKeyWords; ++w) words[access][w] = 0;
@@ -230,8 +257,13 @@ struct Token {
   // kQuery false leaves q out: an update needs k alone.
   template <bool kQuery>
   static __device__ __forceinline__ void load(const StepParams& p, const Place& at, int t, int pass, Keys& keys) {
-    if constexpr (kQuery) load_keys(p.q, key_head_offset(p.q_strides, at, t), at, pass, keys.q);
-    load_keys(p.k, key_head_offset(p.k_strides, at, t), at, pass, keys.k);
+    if constexpr (kConvolved) {
+      if constexpr (kQuery) load_keys(Mixer<c>::staged(t), 0, at, pass, keys.q);
+      load_keys(Mixer<c>::staged(t), c.staged_key(), at, pass, keys.k);
+    } else {
+      if constexpr (kQuery) load_keys(p.q, key_head_offset(p.q_strides, at, t), at, pass, keys.q);
+      load_keys(p.k, key_head_offset(p.k_strides, at, t), at, pass, keys.k);
+    }
     if constexpr (kChannelGate) {
       const int first = at.first_key + pass * c.block_k;
       const void* gate = device::element<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t) + first);
@@ -251,11 +283,17 @@ struct Token {
   }
 
   static __device__ __forceinline__ void load_values(const StepParams& p, const Place& at, int t, Scalars& scalars) {
-    const void* start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at, t) + at.first_value);
+    const void* start = nullptr;
+    if constexpr (kConvolved) {
+      start = Mixer<c>::staged(t) + c.staged_value() + at.first_value - Mixer<c>::first_column();
+    } else {
+      start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at, t) + at.first_value);
+    }
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
       scalars.v[n][0] = 0;
-      if (value_inside(at, n)) load_word<c.io_dtype>(start, value_distance(n), scalars.v[n]);
+      const void* source = device::element<c.input_dtype()>(start, value_distance(n));
+      if (value_inside(at, n)) load_input<1>(source, scalars.v[n]);
     }
   }
 
@@ -309,8 +347,8 @@ struct Token {
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
-      if constexpr (kQuery) device::unpack<c.io_dtype, c.key_vector>(keys.q[access], factors.q + i);
-      device::unpack<c.io_dtype, c.key_vector>(keys.k[access], factors.k + i);
+      if constexpr (kQuery) device::unpack<c.input_dtype(), c.key_vector>(keys.q[access], factors.q + i);
+      device::unpack<c.input_dtype(), c.key_vector>(keys.k[access], factors.k + i);
     }
     if constexpr (kChannelGate) {
       const void* biases = nullptr;
@@ -388,7 +426,7 @@ struct Token {
     for (int n = 0; n < kValues; ++n) {
       delta[n] = 0.0f;
       if (value_inside(at, n)) {
-        const float v = number<c.io_dtype>(scalars.v[n]);
+        const float v = number<c.input_dtype()>(scalars.v[n]);
         delta[n] = factor_k * (beta * fmaf(-(alpha * factor_k), sums.state_k[n], v));
       }
     }
@@ -405,7 +443,8 @@ struct Token {
     store_output(p, at, t, output);
   }
 
-  // All lanes_k lanes hold a column's result. Each stores another one, so that an access covers whole sectors.
+  // All lanes_k lanes hold a column's result. Each stores another one, so that an access covers whole sectors. A gated
+  // norm needs the whole head first: its outputs are kept.
   static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at, int t,
                                                       const float (&output)[kValues]) {
     const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head;
@@ -414,9 +453,19 @@ struct Token {
     for (int group = 0; group < kValues; group += c.lanes_k) {
       float own = output[group];
 #pragma unroll
-      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) own = at.lane_k == m ? output[group + m] : own;
+      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) {
+        // (In a mixer the compiler would index by a lane that is known to be m, and keep the array in local memory.)
+        const bool mine = c.is_mixer() ? at.lane_k >= m : at.lane_k == m;
+        own = mine ? output[group + m] : own;
+      }
       const int n = group + at.lane_k;
-      if (n < kValues && value_inside(at, n)) device::store_scalar<c.output_dtype>(start, value_distance(n), own);
+      if (n < kValues && value_inside(at, n)) {
+        if constexpr (kGatedNorm) {
+          Mixer<c>::keep(t, at.first_value + value_distance(n), own);
+        } else {
+          device::store_scalar<c.output_dtype>(start, value_distance(n), own);
+        }
+      }
     }
   }
 

@@ -112,11 +112,18 @@ struct Walk : Token<c> {
 
   // ---- one token ---------------------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void begin_after_previous_grid() {
+  // Before the first token's inputs are read.
+  static __device__ __forceinline__ void begin(const StepParams& p, Place& at) {
     if constexpr (c.programmatic) {
       device::wait_for_previous_grid();
       device::let_next_grid_start();  // after the wait: the next grid may then count on all before this one
     }
+    if constexpr (c.is_mixer()) Mixer<c>::begin(p, at);
+  }
+
+  // After the last token's output, before what is stored at the end.
+  static __device__ __forceinline__ void end_outputs(const Place& at) {
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
   }
 
   template <bool kQuery>
@@ -145,10 +152,10 @@ struct Walk : Token<c> {
 
   // ---- the ways ----------------------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void run_one_token(const StepParams& p, const Place& at) {
+  static __device__ __forceinline__ void run_one_token(const StepParams& p, Place& at) {
     Packed tile;
     load_initial(at, 0, at.state_in, tile);
-    begin_after_previous_grid();
+    begin(p, at);
     Keys keys;
     Scalars scalars;
     load_token<kOutput>(p, at, 0, keys, scalars);
@@ -164,6 +171,7 @@ struct Walk : Token<c> {
     float delta[Base::kValues];
     Base::find_delta(at, sums, scalars, alpha, beta, delta);
     if constexpr (kOutput) Base::emit(p, at, 0, sums, alpha, delta);
+    end_outputs(at);
     if (at.writes_state) Base::update_memory(at.state_out, at, 0, tile, factors, alpha, delta);
     if constexpr (kStoresSteps) {
       void* target = step_target(p, at, 0);
@@ -173,10 +181,10 @@ struct Walk : Token<c> {
     }
   }
 
-  static __device__ __forceinline__ void run_in_registers(const StepParams& p, const Place& at) {
+  static __device__ __forceinline__ void run_in_registers(const StepParams& p, Place& at) {
     Packed root;
     load_initial(at, 0, at.state_in, root);
-    begin_after_previous_grid();
+    begin(p, at);
     const GateParameters gate = gate_parameters<c>(p, at.hv);
     // Inputs run one token ahead: they are loaded before the sums of the token at hand and unpacked after its update.
     Keys keys;
@@ -196,6 +204,7 @@ struct Walk : Token<c> {
       process<kOutput>(p, at, t, gate, factors, now, state);
       if constexpr (kStoresSteps) store_step(target, at, 0, state);
     }
+    end_outputs(at);
     if (at.writes_state) Base::store_state(at.state_out, at, 0, state);
   }
 
@@ -216,6 +225,13 @@ struct Walk : Token<c> {
     const GateParameters gate = gate_parameters<c>(p, at.hv);
     float deltas[c.window()][Base::kValues];
     float alphas[c.window()];
+    if constexpr (c.is_mixer() && c.window() == 2) {
+      // With one token to repeat the compiler loads its delta before it asks whether it is to be repeated: it must hold
+      // something. (Without a mixer the loads in between keep it from doing so.)
+      alphas[0] = 0.0f;
+#pragma unroll
+      for (int n = 0; n < Base::kValues; ++n) deltas[0][n] = 0.0f;
+    }
     const auto apply_path = [&](unsigned path, int before, int pass, State& state) {
 #pragma unroll 1
       for (int i = 0; i < before; ++i) {
@@ -249,6 +265,7 @@ struct Walk : Token<c> {
       if constexpr (kOutput) Base::emit(p, at, t, sums, alphas[i], deltas[i]);
     }
 
+    end_outputs(at);
     // Everything that is stored is stored now: a state of a token may lie where the initial state was.
     if (!kStoresSteps && !at.writes_state) return;
 #pragma unroll 1
@@ -273,8 +290,8 @@ struct Walk : Token<c> {
     }
   }
 
-  static __device__ __forceinline__ void run_in_passes(const StepParams& p, const Place& at) {
-    begin_after_previous_grid();
+  static __device__ __forceinline__ void run_in_passes(const StepParams& p, Place& at) {
+    begin(p, at);
     if constexpr (c.tokens > 0) {
       run_window(p, at, 0, c.tokens, at.state_in);
     } else {
@@ -292,22 +309,28 @@ struct Walk : Token<c> {
 
   static __device__ __forceinline__ void run_padded(const StepParams& p, const Place& at) {
     if constexpr (c.pad_policy == PadPolicy::zero && kOutput) {
-      begin_after_previous_grid();
+      if constexpr (c.programmatic) device::wait_for_previous_grid();
       const float zeros[Base::kValues] = {};
 #pragma unroll 1
       for (int t = 0; t < at.tokens; ++t) Base::store_output(p, at, t, zeros);
     }
   }
 
-  static __device__ __forceinline__ void walk(const StepParams& p, const Place& at) {
-    if (c.uses_pool() && at.padded) {
-      run_padded(p, at);
-    } else if constexpr (c.passes() > 1) {
+  static __device__ __forceinline__ void run_tokens(const StepParams& p, Place& at) {
+    if constexpr (c.passes() > 1) {
       run_in_passes(p, at);
     } else if constexpr (c.tokens == 1) {
       run_one_token(p, at);
     } else {
       run_in_registers(p, at);
+    }
+  }
+
+  static __device__ __forceinline__ void walk(const StepParams& p, Place at) {
+    if (c.uses_pool() && at.padded) {
+      run_padded(p, at);
+    } else {
+      run_tokens(p, at);
     }
   }
 };

@@ -91,7 +91,8 @@ class HostCall {
 
 // True for tensors whose dimension 1 counts tokens.
 inline bool has_tokens(std::string_view name) {
-  return name == "q" || name == "k" || name == "v" || name == "packed" || name == "a" || name == "b" || name == "o";
+  return name == "q" || name == "k" || name == "v" || name == "packed" || name == "a" || name == "b" || name == "z" ||
+         name == "o";
 }
 
 }  // namespace gdnjit::tests

@@ -16,6 +16,7 @@ namespace {
 
 using gdn::Beta;
 using gdn::Gate;
+using gdn::GatedNorm;
 using gdn::InputLayout;
 using gdn::Norm;
 
@@ -77,6 +78,44 @@ std::vector<double> Draw::dt_bias(std::size_t count) const {
 std::vector<double> Draw::state(std::size_t count) const {
   Random random(seed_, "state");
   return fill(count, [&] { return random.normal(); });
+}
+
+std::vector<double> Draw::conv_weight(std::int64_t channels) const {
+  Random random(seed_, "conv_weight");
+  const std::int64_t keys = 2LL * layer_.heads_k * layer_.head_dim_k;
+  const double length = 2 / std::sqrt(static_cast<double>(layer_.conv_width));
+  const double short_keys = layer_.norm == Norm::none ? 1 / std::sqrt(static_cast<double>(layer_.head_dim_k)) : 1.0;
+  std::vector<double> numbers;
+  for (std::int64_t channel = 0; channel < channels; ++channel) {
+    const bool dead = brutal_ && random.one_in(16);
+    const double factor = dead ? 0.0 : length * (channel < keys ? short_keys : 1.0);
+    for (int j = 0; j < layer_.conv_width; ++j) numbers.push_back(factor * random.normal());
+  }
+  return numbers;
+}
+
+std::vector<double> Draw::conv_bias(std::int64_t channels) const {
+  Random random(seed_, "conv_bias");
+  return fill(static_cast<std::size_t>(channels),
+              [&] { return brutal_ && random.one_in(2) ? 0 : random.normal() / 8; });
+}
+
+std::vector<double> Draw::conv_state(std::size_t count) const {
+  Random random(seed_, "conv_state");
+  return fill(count, [&] { return brutal_ && random.one_in(4) ? 0.0 : random.normal(); });
+}
+
+std::vector<double> Draw::output_gate(std::int64_t rows) const {
+  Random random(seed_, "z");
+  return fill(static_cast<std::size_t>(rows * layer_.head_dim_v), [&] {
+    const bool extreme = brutal_ && random.one_in(4);
+    return extreme ? (random.one_in(2) ? 60.0 : -60.0) : random.normal();
+  });
+}
+
+std::vector<double> Draw::norm_weight(std::size_t count) const {
+  Random random(seed_, "norm_weight");
+  return fill(count, [&] { return 1 + random.normal() / 4; });
 }
 
 // Zero vectors, and lengths at which the norms differ: near eps and near its root.
@@ -144,8 +183,12 @@ bool fill_input(HostTensor& tensor, const gdn::StepProblem& layer, std::int64_t 
     put_all(draw.query_or_key(name, tokens * layer.heads_k));
   } else if (name == "v") {
     put_all(draw.value(tokens * layer.heads_v));
-  } else if (name == "packed") {  // what is not read stays poisoned: z of qkvz, and q without an output
-    if (layer.write_output) put(Part::q, draw.query_or_key("q", tokens * layer.heads_k));
+  } else if (name == "packed") {  // what is not read stays poisoned: z without a norm, and q without an output
+    const bool has_query = layer.write_output || layer.conv_width > 0;
+    if (has_query) put(Part::q, draw.query_or_key("q", tokens * layer.heads_k));
+    if (layer.gated_norm != GatedNorm::none && layer.input_layout == InputLayout::qkvz) {
+      put(Part::z, draw.output_gate(tokens * layer.heads_v));
+    }
     put(Part::k, draw.query_or_key("k", tokens * layer.heads_k));
     put(Part::v, draw.value(tokens * layer.heads_v));
   } else if (name == "a" && layer.input_layout == InputLayout::qkvz) {
@@ -159,18 +202,32 @@ bool fill_input(HostTensor& tensor, const gdn::StepProblem& layer, std::int64_t 
     put_all(draw.a_log(count));
   } else if (name == "dt_bias") {
     put_all(draw.dt_bias(count));
+  } else if (name == "conv_weight") {
+    put_all(draw.conv_weight(tensor.spec.shape[0]));
+  } else if (name == "conv_bias") {
+    put_all(draw.conv_bias(tensor.spec.shape[0]));
+  } else if (name == "z") {
+    put_all(draw.output_gate(tokens * layer.heads_v));
+  } else if (name == "norm_weight") {
+    put_all(draw.norm_weight(count));
+  } else if (name == "conv_ticket") {
+    std::fill(tensor.bytes.begin(), tensor.bytes.end(), std::byte{0});
   } else {
     return false;
   }
   return true;
 }
 
-void fill_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, const Draw& draw) {
+namespace {
+
+// Rows of numbers that repeat, from `draw(count)`.
+template <typename DrawNumbers>
+void fill_rows(HostTensor& tensor, const std::vector<std::int64_t>& rows, DrawNumbers draw) {
   constexpr std::int64_t kPeriod = 1048573;
   const TensorSpec& spec = tensor.spec;
   if (spec.shape[0] == 0) return;
   const std::size_t row_bytes = tensor.bytes.size() / static_cast<std::size_t>(spec.shape[0]);
-  const std::vector<double> numbers = draw.state(static_cast<std::size_t>(std::min(elements(spec), kPeriod)));
+  const std::vector<double> numbers = draw(static_cast<std::size_t>(std::min(elements(spec), kPeriod)));
   std::vector<std::byte> pattern(numbers.size() * static_cast<std::size_t>(dtype_bytes(spec.dtype)));
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     store_element(spec.dtype, pattern.data(), static_cast<std::int64_t>(i), numbers[i]);
@@ -184,6 +241,16 @@ void fill_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, cons
       next = (next + piece) % pattern.size();
     }
   }
+}
+
+}  // namespace
+
+void fill_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, const Draw& draw) {
+  fill_rows(tensor, rows, [&](std::size_t count) { return draw.state(count); });
+}
+
+void fill_conv_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, const Draw& draw) {
+  fill_rows(tensor, rows, [&](std::size_t count) { return draw.conv_state(count); });
 }
 
 void fill_indices(HostTensor& tensor, const std::vector<std::int64_t>& indices) {
@@ -216,6 +283,12 @@ double output_tolerance(const gdn::StepProblem& layer, std::int64_t tokens) {
     case DType::f16: return 4e-4;
     default: return f32_tolerance(tokens);
   }
+}
+
+double conv_state_tolerance(const gdn::StepProblem& layer) {
+  const DType state = layer.conv_state_dtype;
+  if (state == DType::f32 || state == layer.io_dtype) return 0;
+  return state == DType::bf16 ? 3e-3 : 4e-4;
 }
 
 double state_tolerance(const gdn::StepProblem& layer, std::int64_t tokens) {

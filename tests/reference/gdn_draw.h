@@ -30,6 +30,13 @@ class Draw {
   std::vector<double> a_log(std::size_t count) const;
   std::vector<double> dt_bias(std::size_t count) const;
   std::vector<double> state(std::size_t count) const;
+  // Of a mixer. The convolution's output of unit-normal inputs has about their length; without a norm in the kernel,
+  // q's and k's channels have about unit length behind it.
+  std::vector<double> conv_weight(std::int64_t channels) const;
+  std::vector<double> conv_bias(std::int64_t channels) const;
+  std::vector<double> conv_state(std::size_t count) const;
+  std::vector<double> output_gate(std::int64_t rows) const;  // z, row by row of V
+  std::vector<double> norm_weight(std::size_t count) const;
 
  private:
   double brutal_length(Random& random) const;
@@ -46,13 +53,16 @@ std::int64_t elements(const TensorSpec& spec);
 // Tensors for the specs, poisoned.
 std::vector<HostTensor> poisoned_tensors(std::vector<TensorSpec> specs);
 
-// Fills `tensor` if it is one of a layer's inputs (q, k, v, packed, a, b, a_log, dt_bias); false if it is not.
+// Fills `tensor` if it is one of a layer's inputs (q, k, v, packed, a, b, a_log, dt_bias) or of a mixer's that are not
+// states; false if it is not.
 bool fill_input(HostTensor& tensor, const gdn::StepProblem& layer, std::int64_t tokens, const Draw& draw);
 
 // Fills the given rows (of dimension 0) of a tensor of states; the others stay poisoned, so that a wrong row shows as
 // NaN. Large states repeat what was drawn once: drawing gigabytes would take longer than everything else. The period is
 // a prime, so heads differ.
 void fill_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, const Draw& draw);
+// The same for a tensor of the convolution's states.
+void fill_conv_states(HostTensor& tensor, const std::vector<std::int64_t>& rows, const Draw& draw);
 
 void fill_indices(HostTensor& tensor, const std::vector<std::int64_t>& indices);
 
@@ -62,5 +72,7 @@ std::vector<std::int64_t> shuffled(std::int64_t count, Random& random);
 // On rms ratios, from gdn.md section 6, after `tokens` tokens.
 double output_tolerance(const gdn::StepProblem& layer, std::int64_t tokens);
 double state_tolerance(const gdn::StepProblem& layer, std::int64_t tokens);
+// The convolution's states are inputs: exact where their dtype holds them.
+double conv_state_tolerance(const gdn::StepProblem& layer);
 
 }  // namespace gdnjit::reference

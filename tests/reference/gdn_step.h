@@ -7,11 +7,12 @@
 #include <vector>
 
 #include "tests/reference/gdn_layer.h"
+#include "tests/reference/gdn_mixer.h"
 
 namespace gdnjit::reference {
 
 // The numbers of one call. "Rows" are sequences, or slots of a pool; states are in the problem's layout.
-struct StepInputs : LayerInputs {
+struct StepInputs : LayerInputs, MixerInputs {
   std::vector<double> state;                        // [rows,HV,..]
   std::vector<std::int64_t> read_slot, write_slot;  // [B], StateStore::pool; no write_slot without update_state
   std::vector<std::int64_t> num_accepted;           // [B]
@@ -28,6 +29,8 @@ struct StepOutputs {
   std::vector<std::int64_t> state_row;  // [B]: the row that stores it, -1 for none
   std::vector<double> steps;            // [B,T,HV,..], the state after each token, if the problem keeps them
   std::vector<std::int64_t> step_row;   // [B,T]: the row of step_states (b * T + t) or the pool's slot, -1 for none
+  // States of the convolution, [B,..] and [B,T,..]; their rows are those of the states.
+  std::vector<double> conv_state, conv_steps;
 };
 
 // Row `sequence` is padding: it has no state, and its output follows StepProblem::pad_policy.

@@ -44,6 +44,7 @@ Place place_in_qkvz(const StepProblem& problem, Part part) {
     case Part::q: place.width = K, place.offset = 0; break;
     case Part::k: place.width = K, place.offset = K; break;
     case Part::v: place.width = V, place.offset = 2 * K; break;
+    case Part::z: place.width = V, place.offset = 2 * K + r * V; break;
     case Part::b: place.width = 1, place.offset = 0; break;
     case Part::a: place.width = 1, place.offset = r; break;
   }
@@ -118,7 +119,7 @@ LayerInputs unpack_layer(const StepProblem& layer, const std::vector<HostTensor>
   const std::int64_t tokens = token_count(tensors);
   LayerInputs inputs;
   if (const HostTensor* packed = find(tensors, "packed")) {
-    if (layer.write_output) inputs.q = gather(*packed, place_of(layer, Part::q), tokens);
+    if (layer.write_output || layer.conv_width > 0) inputs.q = gather(*packed, place_of(layer, Part::q), tokens);
     inputs.k = gather(*packed, place_of(layer, Part::k), tokens);
     inputs.v = gather(*packed, place_of(layer, Part::v), tokens);
   } else {
@@ -168,8 +169,27 @@ RecurrentInputs unpack_indices(const gdn::RecurrentProblem& problem, const std::
   return inputs;
 }
 
+namespace {
+
+MixerInputs unpack_mixer(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
+  MixerInputs inputs;
+  inputs.conv_weight = numbers_of(tensors, "conv_weight");
+  inputs.conv_bias = numbers_of(tensors, "conv_bias");
+  inputs.conv_state = numbers_of(tensors, "conv_state_in");
+  inputs.accepted_conv_states = numbers_of(tensors, "accepted_conv_states");
+  inputs.z = numbers_of(tensors, "z");
+  if (problem.gated_norm != gdn::GatedNorm::none && problem.input_layout == InputLayout::qkvz) {
+    inputs.z = gather(*find(tensors, "packed"), place_of(problem, Part::z), token_count(tensors));
+  }
+  inputs.norm_weight = numbers_of(tensors, "norm_weight");
+  return inputs;
+}
+
+}  // namespace
+
 StepInputs unpack_inputs(const StepProblem& problem, const std::vector<HostTensor>& tensors) {
   StepInputs inputs = unpack_indices(problem, tensors);
+  static_cast<MixerInputs&>(inputs) = unpack_mixer(problem, tensors);
   static_cast<LayerInputs&>(inputs) = unpack_layer(problem, tensors);
   inputs.state = numbers_of(tensors, "state_in");
   inputs.accepted_states = numbers_of(tensors, "accepted_states");

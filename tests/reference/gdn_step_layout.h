@@ -33,9 +33,9 @@ struct Place {
   }
 };
 
-enum class Part : unsigned char { q, k, v, a, b };
+enum class Part : unsigned char { q, k, v, z, a, b };
 
-// The place of q, k, v in `packed`, or of a, b in qkvz's `ba`. REQUIRES: the problem's layout packs that part.
+// The place of q, k, v, z in `packed`, or of a, b in qkvz's `ba`. REQUIRES: the problem's layout packs that part.
 Place place_of(const gdn::StepProblem& problem, Part part);
 
 // Moves numbers in logical order [token, head, i] to their places in `tensor`, rounding to its dtype, and back.

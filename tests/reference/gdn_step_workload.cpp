@@ -122,6 +122,8 @@ class GdnStepWorkload : public ExpectedWorkload {
     const std::string& name = tensor.spec.name;
     if (name == "state_in") return fill_states(tensor, indices.read_rows, draw);
     if (name == "accepted_states") return fill_states(tensor, all_rows(tensor), draw);
+    if (name == "conv_state_in") return fill_conv_states(tensor, indices.read_rows, draw);
+    if (name == "accepted_conv_states") return fill_conv_states(tensor, all_rows(tensor), draw);
     if (name == "read_slot") return fill_indices(tensor, indices.read_slot);
     if (name == "write_slot") return fill_indices(tensor, indices.write_slot);
     if (name == "num_accepted") return fill_indices(tensor, indices.num_accepted);
@@ -158,12 +160,17 @@ class GdnStepWorkload : public ExpectedWorkload {
       }
       return result;
     }
-    result.tolerance = state_tolerance(problem_, problem_.tokens);
+    const std::string& name = tensor.spec.name;
+    if (name == "conv_ticket") return result;  // as it was
+    const bool conv = name.find("conv") != std::string::npos;
+    result.tolerance = conv ? conv_state_tolerance(problem_) : state_tolerance(problem_, problem_.tokens);
     // The final states lie in state_out or the pool, those of the tokens in step_states or the pool.
-    const bool pool = tensor.spec.name == "state_in";
-    if (pool || tensor.spec.name == "state_out") add_rows(&StepOutputs::state, rows.state, result);
-    if ((pool && problem_.state_steps == StatePlace::pool) || tensor.spec.name == "step_states") {
-      add_rows(&StepOutputs::steps, rows.steps, result);
+    const bool pool = name.ends_with("state_in");
+    if (pool || name.ends_with("state_out")) {
+      add_rows(conv ? &StepOutputs::conv_state : &StepOutputs::state, rows.state, result);
+    }
+    if ((pool && problem_.state_steps == StatePlace::pool) || name.starts_with("step_")) {
+      add_rows(conv ? &StepOutputs::conv_steps : &StepOutputs::steps, rows.steps, result);
     }
     return result;
   }
@@ -174,7 +181,9 @@ class GdnStepWorkload : public ExpectedWorkload {
 
   void add_rows(const std::vector<double> StepOutputs::*states, const std::vector<std::int64_t>& rows,
                 Expectation& result) const {
-    const std::int64_t size = std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v;
+    const bool conv = states == &StepOutputs::conv_state || states == &StepOutputs::conv_steps;
+    const std::int64_t size = conv ? conv_channels(problem_) * (problem_.conv_width - 1)
+                                   : std::int64_t{problem_.heads_v} * problem_.head_dim_k * problem_.head_dim_v;
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] < 0) continue;
       const auto numbers = [=, this] { return part_of(expected().*states, static_cast<std::int64_t>(i), size); };

@@ -62,6 +62,13 @@ std::vector<HostTensor> perfect_results(const Workload& workload, const FieldMap
     const bool dense = problem.state_steps == gdn::StatePlace::dense;
     put_rows(dense ? "step_states" : "state_in", expected.steps, expected.step_row);
   }
+  if (problem.conv_width == 0) return results;
+  if (problem.update_state)
+    put_rows(pooled ? "conv_state_in" : "conv_state_out", expected.conv_state, expected.state_row);
+  if (problem.state_steps != gdn::StatePlace::none) {
+    const bool dense = problem.state_steps == gdn::StatePlace::dense;
+    put_rows(dense ? "step_conv_states" : "conv_state_in", expected.conv_steps, expected.step_row);
+  }
   return results;
 }
 
@@ -88,6 +95,10 @@ const char* const kProblems[] = {
     "T=5",
     "T=3 state_steps=dense num_accepted=dense update_state=false",
     "T=4 tree=true state_steps=dense state=bf16",
+    "conv_width=4 gated_norm=silu input_layout=qkvz",
+    "conv_width=3 conv_bias=true conv_state=f32 gated_norm=sigmoid state_store=pool T=3 state_steps=pool",
+    "conv_width=2 T=4 tree=true state_steps=dense num_accepted=dense conv_state=f16",
+    "conv_width=4 write_output=false norm=none",
     "B=6 T=4 tree=true state_store=pool state_steps=pool num_accepted=pool",
     "B=6 T=2 state_store=pool state_steps=pool num_accepted=pool pad_sentinel=zero update_state=false",
     "T=2 write_output=false",

@@ -286,6 +286,45 @@ TEST_CASE("of a pool the rows are kept that slots name, and the slots are renumb
   CHECK(log->launches == 1);
 }
 
+TEST_CASE("of a pool whose rows belong to another's the same rows are kept") {
+  fakes::TemporaryFolder folder;
+  auto log = std::make_shared<fakes::DeviceLog>();
+  Runtime runtime(std::make_unique<Runtime::Impl>(into(folder.path()), fakes::make_device(log),
+                                                  fakes::make_compiler(std::make_shared<fakes::CompilerLog>())));
+  const gdn::StepProblem problem{.heads_k = 1,
+                                 .heads_v = 1,
+                                 .head_dim_k = 16,
+                                 .head_dim_v = 4,
+                                 .state_store = gdn::StateStore::pool,
+                                 .conv_width = 2,
+                                 .conv_state_dtype = DType::f32};
+  alignas(256) std::array<std::uint16_t, 1024> zeros{};
+  alignas(256) std::array<float, 16> parameters{};
+  alignas(256) std::array<float, 10 * 64> pool{};
+  alignas(256) std::array<float, 10 * 36> conv_pool;  // of 36 channels
+  std::iota(conv_pool.begin(), conv_pool.end(), 0.0F);
+  alignas(16) std::array<std::int32_t, 2> slots{7, 3};
+  gdn::StepArgs args;
+  args.q = args.k = TensorView::dense(zeros.data(), DType::bf16, {2, 1, 1, 16});
+  args.v = args.o = TensorView::dense(zeros.data(), DType::bf16, {2, 1, 1, 4});
+  args.a = args.b = TensorView::dense(zeros.data(), DType::bf16, {2, 1, 1});
+  args.a_log = args.dt_bias = TensorView::dense(parameters.data(), DType::f32, {1});
+  args.state_in = TensorView::dense(pool.data(), DType::f32, {10, 1, 4, 16});
+  args.read_slot = args.write_slot = TensorView::dense(slots.data(), DType::i32, {2});
+  args.conv_weight = TensorView::dense(zeros.data(), DType::bf16, {36, 2});
+  args.conv_state_in = TensorView::dense(conv_pool.data(), DType::f32, {10, 36, 1});
+  args.conv_ticket = TensorView::dense(zeros.data(), DType::i32, {2, 1});
+  gdn::step(runtime, problem, args);
+
+  const CallFile file(files_in(folder.path()).at(0));
+  CHECK(file.metadata("rows.conv_state_in") == "0 3 7");
+  REQUIRE(file.parsed.find("conv_state_in")->shape == std::vector<std::int64_t>{3, 36, 1});
+  const auto states = file.values<float>("conv_state_in");
+  CHECK(states[36] == 3 * 36);
+  CHECK(states[72 + 35] == 7 * 36 + 35);
+  CHECK(file.parsed.find("after/conv_state_in")->shape[0] == 3);
+}
+
 TEST_CASE("a view becomes dense whatever its strides, in few copies where that is cheaper") {
   auto log = std::make_shared<fakes::DeviceLog>();
   std::vector<std::int32_t> memory(4096);

@@ -77,6 +77,7 @@ TEST_CASE("what one process captures another replays: the same bits, and right b
   for (const Words& problem :
        {Words{"gdn.step", "T=3 state_store=pool num_accepted=pool state_steps=pool tree=true B=5"},
         Words{"gdn.step", "B=2 input_layout=qkvz pad_policy=skip state=bf16"},
+        Words{"gdn.step", "B=3 T=2 input_layout=mixed_qkv state_store=pool conv_width=4 gated_norm=silu"},
         Words{"gdn.recurrent", "B=3 T=5 ragged=true initial_state=dense final_state=pool"}}) {
     const Ran ran =
         tool({"verify", "--op", problem[0], "--problem", "H=2 HV=4 K=32 V=16 " + problem[1], "--inputs", "typical"},
@@ -87,14 +88,14 @@ TEST_CASE("what one process captures another replays: the same bits, and right b
   }
   std::vector<std::string> files;
   for (const auto& entry : std::filesystem::directory_iterator(calls)) files.push_back(entry.path().string());
-  REQUIRE(files.size() == 3);
+  REQUIRE(files.size() == 4);
 
   const Ran ran = tool(replay(files, {"--json"}));
   INFO(ran.out << ran.error);
   CHECK(ran.exit_code == 0);
   const auto report = ran.json();
   REQUIRE(report.is_object());
-  CHECK(report["passed"] == 3);
+  CHECK(report["passed"] == 4);
   for (const auto& one : report["replays"]) {
     CHECK(one["recorded"]["device"] == "emulator of sm_90a");
     REQUIRE(one["comparisons"].size() == 2);
@@ -113,7 +114,7 @@ TEST_CASE("what one process captures another replays: the same bits, and right b
 
   // A replay is not captured once more.
   CHECK(tool(replay({files[0]}), {{"GDNJIT_CAPTURE", calls}}).exit_code == 0);
-  CHECK(std::distance(std::filesystem::directory_iterator(calls), {}) == 3);
+  CHECK(std::distance(std::filesystem::directory_iterator(calls), {}) == 4);
 }
 
 TEST_CASE("a file of another program runs: with right outputs, with wrong ones, with none") {

@@ -54,6 +54,19 @@ struct StepProblem {
   bool update_state = true;   // false: frozen verify, no final state is written
   bool write_output = true;   // false: state rebuild, there is no o and no q
   bool programmatic = false;  // programmatic dependent launch, sm_90 and later; see StepArgs
+  // The mixer: what stands between the layer's projections, in the same launch. q, k and v may first go through a
+  // depthwise causal convolution over the tokens and a SiLU, their channels in the order q H*K | k H*K | v HV*V:
+  //   x_t = silu(bias + sum_j weight[channel, j] input_(t + j + 1 - conv_width))
+  // whose state is the conv_width - 1 inputs before the call, the oldest first. It lies, is read and is written where
+  // the recurrent state is: dense or in the rows of a pool, after each token, after num_accepted tokens, along a tree.
+  int conv_width = 0;  // 2, 3 or 4; 0: none
+  bool conv_bias = false;
+  DType conv_state_dtype = DType::bf16;
+  DType conv_dtype = DType::bf16;  // weight and bias
+  // And o may become w (o rsqrt(mean(o^2) + eps)) act(z), the mean over V; needs write_output.
+  GatedNorm gated_norm = GatedNorm::none;
+  float gated_norm_eps = 1e-6F;
+  DType gated_norm_dtype = DType::bf16;  // w; z is of io_dtype
   // Lanes that share a column's sum over K: 1, 2, 4, .., 32, or 0 for what the tiles choose. It fixes the order of
   // summation, and with it the bits of the results, over B, T, tiles, devices and gdn.recurrent.
   int sum_lanes = 0;
@@ -101,6 +114,13 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("update_state", problem.update_state);
   visit("write_output", problem.write_output);
   visit("programmatic", problem.programmatic);
+  visit("conv_width", problem.conv_width);
+  visit("conv_bias", problem.conv_bias);
+  visit("conv_state", problem.conv_state_dtype);
+  visit("conv_dtype", problem.conv_dtype);
+  visit("gated_norm", problem.gated_norm);
+  visit("gated_norm_eps", problem.gated_norm_eps);
+  visit("gated_norm_dtype", problem.gated_norm_dtype);
   visit("sum_lanes", problem.sum_lanes);
   visit("state_alignment", problem.state_alignment);
   visit("io_alignment", problem.io_alignment);
@@ -111,10 +131,11 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
 // (then a and b are separate tensors for mixed_qkv, and ba [B,T,H 2r] goes into `a` for qkvz).
 //
 // With `programmatic` the kernel may start while the one before it in the stream still runs; it waits for that one
-// before it reads q, k, v, a and b and before it writes anything. States, slots, num_accepted, A_log and dt_bias are
-// read before: the kernel just before in the stream must not write them. Earlier ones may.
+// before it reads q, k, v, z, a, b and the convolution's state and before it writes anything. States, slots,
+// num_accepted, A_log and dt_bias are read before: the kernel just before in the stream must not write them. Earlier
+// ones may.
 struct StepArgs {
-  TensorView q{}, k{}, v{};  // no q with write_output = false
+  TensorView q{}, k{}, v{};  // no q with write_output = false, unless a convolution keeps its inputs
   TensorView packed{};
   TensorView a{};          // a, g or alpha: [B,T,HV], per channel [B,T,HV,K]; ba for InputLayout::qkvz
   TensorView b{};          // b or beta: [B,T,HV]
@@ -132,7 +153,19 @@ struct StepArgs {
   TensorView parent{};           // [B,T] i32, tree: parent[t] < t; negative for the initial state
   TensorView step_states{};      // StatePlace::dense: [B,T,HV, ..]
   TensorView step_slot{};        // StatePlace::pool: [B,T], no slot twice; the state of a sentinel is not stored
-  TensorView o{};                // [B,T,HV,V]
+  // The convolution. All strides of its states are free: engines keep the channels or the inputs contiguous.
+  TensorView conv_weight{};           // [channels, conv_width], dense
+  TensorView conv_bias{};             // [channels]
+  TensorView conv_state_in{};         // [B or slots, channels, conv_width - 1]; a pool has as many slots as state_in
+  TensorView conv_state_out{};        // dense, update_state: may be the same memory as conv_state_in
+  TensorView accepted_conv_states{};  // beside accepted_states: [B, any, channels, conv_width - 1]
+  TensorView step_conv_states{};      // beside step_states: [B,T,channels, conv_width - 1]
+  // [B,H] i32, if states of the convolution are stored: zeros before the first call, and every call leaves zeros. Calls
+  // that may run at the same time need one each.
+  TensorView conv_ticket{};
+  TensorView z{};            // gated_norm: [B,T,HV,V] of io_dtype; inside `packed` with InputLayout::qkvz
+  TensorView norm_weight{};  // gated_norm: [V]
+  TensorView o{};            // [B,T,HV,V]
 };
 
 // The same layer over any number of tokens, known at run time: short prompts, ragged extends, and the exact path at any

@@ -90,6 +90,14 @@ enum class PadPolicy : unsigned char {
   zero,  // output zeroed
 };
 
+// What happens to the output of a head before it is stored: nothing, or w (o rsqrt(mean(o^2) + eps)) act(z), the mean
+// over V.
+enum class GatedNorm : unsigned char {
+  none,
+  silu,     // act(z) = z sigmoid(z)
+  sigmoid,  // act(z) = sigmoid(z)
+};
+
 constexpr bool gate_is_per_channel(Gate gate) {
   return gate == Gate::channel_log || gate == Gate::channel_raw || gate == Gate::channel_sigmoid;
 }

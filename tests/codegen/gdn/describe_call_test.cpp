@@ -115,6 +115,18 @@ TEST_CASE("a slot array names the pool that its values index") {
   CHECK(pool_of("gdn.step", "", "state_in").empty());
 }
 
+TEST_CASE("a mixer's states of the convolution have the rows and columns of the others") {
+  const char* const fields = "state_store=pool num_accepted=dense conv_width=4 gated_norm=silu";
+  Seen seen("gdn.step", fields, fields);
+  seen.view("state_in").shape[0] = seen.view("conv_state_in").shape[0] = 77;
+  seen.view("accepted_states").shape[1] = seen.view("accepted_conv_states").shape[1] = 9;
+  const CallDescription call = seen.describe();
+  CHECK(seen.spec(call, "conv_state_in").shape[0] == 77);
+  CHECK(seen.spec(call, "conv_state_in").rows_of == "state_in");
+  CHECK(seen.spec(call, "accepted_conv_states").shape[1] == 9);
+  CHECK(seen.spec(call, "z").shape == std::vector<std::int64_t>{1, 1, 4, 8});
+}
+
 TEST_CASE("a call of the wrong number of tensors, rank or T is refused") {
   Seen seen("gdn.step", "", "");
   seen.view("k").rank = 3;

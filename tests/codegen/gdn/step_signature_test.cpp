@@ -38,7 +38,7 @@ Digest key_of(const FieldMap& problem, const FieldMap& tiles, const std::string&
   return kernel_key(request_digest(instance->kernels()[0], TemplateSet::embedded()), "nvrtc 13.0.88");
 }
 
-const FieldMap kTiles = parse_fields("block_v=128 block_k=128 lanes_k=8 warps=4 cache_hint=normal");
+const FieldMap kTiles = parse_fields("block_v=128 block_k=128 lanes_k=8 warps=4 cache_hint=normal turns=1");
 
 }  // namespace
 
@@ -59,7 +59,7 @@ TEST_CASE("flipping any field of the signature changes canonical text, source an
     CHECK(request_digest(spec, TemplateSet::embedded()) != base_request);
     ++fields;
   });
-  CHECK(fields == 40);
+  CHECK(fields == 48);
 }
 
 TEST_CASE("every problem field that shapes the kernel changes the key, and no other does") {
@@ -98,6 +98,15 @@ TEST_CASE("every problem field that shapes the kernel changes the key, and no ot
                                          "update_state=false",
                                          "write_output=false",
                                          "programmatic=true",
+                                         "conv_width=4",
+                                         "conv_width=2",
+                                         "conv_width=4 conv_bias=true",
+                                         "conv_width=4 conv_state=f32",
+                                         "conv_width=4 conv_dtype=f32",
+                                         "gated_norm=silu",
+                                         "gated_norm=sigmoid",
+                                         "gated_norm=silu gated_norm_eps=1e-5",
+                                         "gated_norm=silu gated_norm_dtype=f32",
                                          "state_alignment=8",
                                          "io_alignment=2"};
   std::set<std::string> keys{key.hex()};
@@ -130,12 +139,19 @@ TEST_CASE("every tile and the architecture change the key") {
   for (const std::string& arch : known_architectures()) {
     if (arch != "sm_90a") CHECK(keys.insert(key_of(problem, kTiles, arch).hex()).second);
   }
+  const FieldMap mixer = parse_fields("conv_width=4");
+  FieldMap tiles = parse_fields("block_v=32 block_k=128 lanes_k=8 warps=4");
+  const Digest one_turn = key_of(mixer, tiles);
+  set_field(tiles, "turns", "2");
+  CHECK(key_of(mixer, tiles) != one_turn);
 }
 
 TEST_CASE("fields that a choice makes meaningless do not split the cache") {
   const Digest key = key_of(parse_fields("gate=none beta=none norm=none"), kTiles);
-  for (const std::string change : {"gate_dtype=f32", "a_log_dtype=bf16", "dt_bias_dtype=f16", "beta_dtype=f32",
-                                   "norm_eps=0.5", "gate_lower_bound=-1", "slot_dtype=i64", "pad_policy=skip"}) {
+  for (const std::string change :
+       {"gate_dtype=f32", "a_log_dtype=bf16", "dt_bias_dtype=f16", "beta_dtype=f32", "norm_eps=0.5",
+        "gate_lower_bound=-1", "slot_dtype=i64", "pad_policy=skip", "conv_bias=true", "conv_state=f32",
+        "conv_dtype=f32", "gated_norm_eps=0.5", "gated_norm_dtype=f32"}) {
     FieldMap problem = parse_fields("gate=none beta=none norm=none");
     for (const auto& [name, value] : parse_fields(change)) set_field(problem, name, value);
     CAPTURE(change);
