@@ -77,4 +77,14 @@ Digest kernel_key(const Digest& request, std::string_view toolchain) {
   return digest_of_parts(parts);
 }
 
+bool has_programmatic_launch(const Target& target) { return !target.arch.starts_with("sm_8"); }
+
+void check_programmatic(bool programmatic, const Target& target) {
+  if (!programmatic || has_programmatic_launch(target)) return;
+  fail(ErrorCode::unsupported, "programmatic=true: {} has no programmatic dependent launch, sm_90 and later do",
+       target.arch);
+}
+
+bool has_clusters(std::string_view arch) { return !arch.starts_with("sm_8") && !arch.starts_with("sm_12"); }
+
 }  // namespace gdnjit

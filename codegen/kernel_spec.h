@@ -3,6 +3,7 @@
 
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "codegen/templates.h"
@@ -23,6 +24,14 @@ const std::vector<std::string>& known_architectures();
 
 // Throws invalid_argument with a suggestion for an unknown name ("sm90" and "90a" are understood too).
 Target parse_target(std::string_view name);
+
+// Programmatic dependent launch, which sm_90 brought.
+bool has_programmatic_launch(const Target& target);
+// Throws unsupported for a `programmatic` that the target cannot serve.
+void check_programmatic(bool programmatic, const Target& target);
+
+// Whether blocks of this architecture can share their shared memory. (Of sm_120 only clusters of one block count.)
+bool has_clusters(std::string_view arch);
 
 // One kernel to be compiled. `source` is generated from the signature alone.
 struct KernelSpec {

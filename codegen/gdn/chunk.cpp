@@ -26,7 +26,8 @@ constexpr int kSm90SharedBytes = 232448;
 constexpr std::int64_t kLargestBucketTokens = 8192;
 
 constexpr KernelText text_of(std::string_view entry, std::string_view header, std::string_view kernel) {
-  return {.operator_name = kName,
+  return {.space = "gdn",
+          .operator_name = kName,
           .entry = entry,
           .header = header,
           .kernel = kernel,
@@ -133,13 +134,8 @@ class ChunkInstance : public Instance {
   using Geometries = std::array<LaunchGeometry, Call::kMaxKernels>;
 
   void add_kernel(const KernelText& text, const ChunkConfig& config, int threads, const Target& target) {
-    KernelSpec spec;
-    spec.operator_name = kName;
-    spec.signature = fmt::format("{}.{} {} arch={}", kName, text.kernel, fields_text(to_fields(config)), target.arch);
-    spec.source = kernel_source(text, designated_initializer(config), threads);
-    spec.entry = text.entry;
-    spec.target = target;
-    kernels_.push_back(std::move(spec));
+    const std::string signature = fmt::format("{}.{} {}", kName, text.kernel, fields_text(to_fields(config)));
+    kernels_.push_back(kernel_spec(text, signature, designated_initializer(config), threads, target));
     takes_maps_.push_back(false);
     threads_.push_back(threads);
   }

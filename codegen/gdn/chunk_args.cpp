@@ -58,7 +58,7 @@ void pack_checkpoints(const ChunkLayout& layout, int state_vector, std::int64_t 
                       TensorReader& reader, ChunkParams& params) {
   const Uses uses(layout.problem);
   if (uses.checkpoints) {
-    const TensorView& kept = reader.take_states("checkpoints", layout.layer, state_vector, {B, kAnyExtent});
+    const TensorView& kept = take_states(reader, "checkpoints", layout.layer, state_vector, {B, kAnyExtent});
     params.checkpoints = kept.data;
     params.checkpoint_strides = state_strides(kept);
     params.checkpoint_count = kept.shape[1];

@@ -15,12 +15,6 @@ namespace {
 
 constexpr int kMaxHeadDim = 8192;
 
-bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16; }
-
-void require_float(std::string_view name, DType dtype) {
-  require(is_float(dtype), "{}={}: must be f32, bf16 or f16", name, enum_name(dtype));
-}
-
 void require_alignment(std::string_view name, int bytes, DType dtype) {
   require(bytes > 0 && std::has_single_bit(static_cast<unsigned>(bytes)), "{}={}: must be a power of two", name, bytes);
   require(bytes >= dtype_bytes(dtype), "{}={}: must hold one element of {} bytes", name, bytes, dtype_bytes(dtype));
@@ -46,12 +40,6 @@ void set_vectors(const StepProblem& layer, int lanes_k, StepConfig& config) {
 
 }  // namespace
 
-int vector_elements(DType dtype, int extent, int alignment) {
-  int elements = 16 / dtype_bytes(dtype);
-  while (extent % elements != 0 || alignment % (elements * dtype_bytes(dtype)) != 0) elements /= 2;
-  return elements;
-}
-
 // Heads start at multiples of the head stride.
 int key_vector(const StepProblem& layer) {
   const int vector = vector_elements(layer.io_dtype, layer.head_dim_k, layer.io_alignment);
@@ -59,33 +47,6 @@ int key_vector(const StepProblem& layer) {
   const int group = layer.heads_v / layer.heads_k;
   const int head_stride = 2 * layer.head_dim_k + 2 * group * layer.head_dim_v;
   return std::min(vector, vector_elements(layer.io_dtype, head_stride, layer.io_alignment));
-}
-
-std::string kernel_source(const KernelText& text, std::string_view initializer, int threads) {
-  return fmt::format(
-      "// {name}, generated from its signature.\n"
-      "#include \"{header}\"\n\n"
-      "using Kernel = gdnjit::gdn::{kernel}<gdnjit::gdn::{config}{initializer}>;\n\n"
-      "static_assert(sizeof(gdnjit::gdn::{params}) == {bytes} && Kernel::kThreads == {threads},\n"
-      "              \"host and device disagree on the kernel\");\n\n"
-      "extern \"C\" __global__ void __launch_bounds__({bounds})\n"
-      "    {entry}(const __grid_constant__ gdnjit::gdn::{params} params) {{\n"
-      "  Kernel::run(params);\n}}\n",
-      fmt::arg("name", text.operator_name), fmt::arg("header", text.header), fmt::arg("kernel", text.kernel),
-      fmt::arg("config", text.config), fmt::arg("initializer", initializer), fmt::arg("params", text.params),
-      fmt::arg("bytes", text.parameter_bytes), fmt::arg("threads", threads), fmt::arg("entry", text.entry),
-      fmt::arg("bounds", text.bounds));
-}
-
-// sm_90 brought it.
-bool has_programmatic_launch(const Target& target) {
-  return target.arch != "sm_80" && !target.arch.starts_with("sm_8");
-}
-
-void check_programmatic(bool programmatic, const Target& target) {
-  if (!programmatic || has_programmatic_launch(target)) return;
-  fail(ErrorCode::unsupported, "programmatic=true: {} has no programmatic dependent launch, sm_90 and later do",
-       target.arch);
 }
 
 void complete_layer(StepProblem& layer) {
@@ -173,11 +134,8 @@ LayerInstance::LayerInstance(const KernelText& text, const StepConfig& config, c
   require(config_.cluster() == 1 || has_clusters(target.arch),
           "tiles {}: {} has no clusters, so with a gated norm one block serves a head: turns must be {}",
           fields_text(to_fields(tiles)), target.arch, config_.blocks_v());
-  spec_.operator_name = text.operator_name;
-  spec_.signature = fmt::format("{} {} arch={}", text.operator_name, fields_text(to_fields(config_)), target.arch);
-  spec_.source = kernel_source(text, designated_initializer(config_), config_.threads());
-  spec_.entry = text.entry;
-  spec_.target = target;
+  spec_ = kernel_spec(text, fmt::format("{} {}", text.operator_name, fields_text(to_fields(config_))),
+                      designated_initializer(config_), config_.threads(), target);
 }
 
 LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
@@ -191,8 +149,6 @@ LaunchGeometry LayerInstance::geometry(std::int64_t batch) const {
   geometry.programmatic = config_.programmatic;
   return geometry;
 }
-
-bool has_clusters(std::string_view arch) { return !arch.starts_with("sm_8") && !arch.starts_with("sm_12"); }
 
 Footprint layer_footprint(const StepProblem& layer, const std::vector<TensorSpec>& tensors, std::int64_t states_read,
                           std::int64_t states_written, std::int64_t tokens) {

@@ -13,7 +13,9 @@
 #include <type_traits>
 #include <vector>
 
+#include "codegen/kernel_text.h"
 #include "codegen/operator.h"
+#include "codegen/tensor_reader.h"
 #include "gdn/step_config.cuh"
 
 namespace gdnjit::gdn {
@@ -45,8 +47,6 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
 // multiple of H=16").
 void complete_layer(StepProblem& layer);
 
-// The largest power of two of elements, up to 16 bytes, that divides `extent` and keeps to `alignment` bytes.
-int vector_elements(DType dtype, int extent, int alignment);
 // Elements of q and k that one access may take.
 int key_vector(const StepProblem& layer);
 
@@ -58,26 +58,6 @@ StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles);
 // to the states have equal lanes_k.
 StepTiles default_step_tiles(const StepProblem& layer, const DeviceTraits& device);
 std::vector<StepTiles> step_search_space(const StepProblem& layer, const DeviceTraits& device);
-
-// How a kernel of these templates is named.
-struct KernelText {
-  std::string_view operator_name;  // "gdn.step"
-  std::string_view entry;          // "gdnjit_gdn_step"
-  std::string_view header;         // "gdn/step.cuh"
-  std::string_view kernel;         // "Step"
-  std::string_view config = "StepConfig";
-  std::string_view params = "StepParams";
-  std::size_t parameter_bytes = sizeof(StepParams);
-  std::string_view bounds = "Kernel::kThreads";  // of __launch_bounds__
-};
-
-// The kernel's source. `initializer` is its config as designated_initializer() writes it, `threads` those of a block.
-std::string kernel_source(const KernelText& text, std::string_view initializer, int threads);
-
-// Whether the target has programmatic dependent launch.
-bool has_programmatic_launch(const Target& target);
-// Throws unsupported for a `programmatic` that the target cannot serve.
-void check_programmatic(bool programmatic, const Target& target);
 
 // An Instance of one kernel, but for pack() and geometries().
 class LayerInstance : public Instance {
@@ -95,9 +75,6 @@ class LayerInstance : public Instance {
   StepConfig config_;
   KernelSpec spec_;
 };
-
-// Whether blocks of this architecture can share their shared memory. (Of sm_120 only clusters of one block count.)
-bool has_clusters(std::string_view arch);
 
 // What must move at the least: `states_read` and `states_written` states for each of the batch's sequences, and every
 // other tensor once.

@@ -12,34 +12,6 @@
 namespace gdnjit::gdn {
 namespace {
 
-std::int64_t stride(const TensorView& view, int axis) { return view.strides[static_cast<std::size_t>(axis)]; }
-std::int64_t extent(const TensorView& view, int axis) { return view.shape[static_cast<std::size_t>(axis)]; }
-
-// The last `axes` dimensions are one dense run.
-void require_dense(std::string_view name, const TensorView& view, int axes) {
-  std::int64_t expected = 1;
-  for (int axis = view.rank - 1; axis >= view.rank - axes; --axis) {
-    require(extent(view, axis) == 1 || stride(view, axis) == expected, "{}: stride {} of dimension {} must be {} ({})",
-            name, stride(view, axis), axis, expected,
-            axes == 1 ? "the last dimension is contiguous" : "the last dimensions are dense");
-    expected *= extent(view, axis);
-  }
-}
-
-// Address and outer strides keep vector accesses aligned.
-void require_aligned(std::string_view name, const TensorView& view, int outer_axes, int vector,
-                     std::string_view field) {
-  const int bytes = vector * dtype_bytes(view.dtype);
-  require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(bytes) == 0,
-          "{}: address {} is not a multiple of {} bytes; align it or plan with a smaller {}", name, view.data, bytes,
-          field);
-  for (int axis = 0; axis < outer_axes; ++axis) {
-    require(extent(view, axis) <= 1 || stride(view, axis) % vector == 0,
-            "{}: stride {} of dimension {} is not a multiple of {} elements; pad it or plan with a smaller {}", name,
-            stride(view, axis), axis, vector, field);
-  }
-}
-
 const void* offset(const TensorView& view, std::int64_t elements) {
   return static_cast<const std::byte*>(view.data) + elements * dtype_bytes(view.dtype);
 }
@@ -140,39 +112,8 @@ HeadStrides by_head(const StepProblem& layer, const TensorView& view, std::int64
   return {batch, token, head, layer.heads_k * head};
 }
 
-TensorReader::TensorReader(std::string_view operator_name, std::span<const TensorView> tensors, std::size_t expected)
-    : tensors_(tensors) {
-  require(tensors.size() == expected, "{}: {} tensors given, the problem has {}", operator_name, tensors.size(),
-          expected);
-}
-
-const TensorView& TensorReader::take(std::string_view name, DType dtype, std::span<const std::int64_t> shape) {
-  const TensorView& view = tensors_[next_++];
-  require(view.data != nullptr || (view.rank > 0 && view.elements() == 0), "{}: is null; the problem needs it", name);
-  require(view.dtype == dtype, "{}: has dtype {}, the problem says {}", name, enum_name(view.dtype), enum_name(dtype));
-  require(view.rank == static_cast<int>(shape.size()), "{}: has rank {}, must be {}", name, view.rank, shape.size());
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-    if (shape[axis] == kAnyExtent) {
-      require(view.shape[axis] >= 1, "{}: dimension {} is {}, must be at least 1", name, axis, view.shape[axis]);
-    } else {
-      require(view.shape[axis] == shape[axis], "{}: dimension {} is {}, must be {}", name, axis, view.shape[axis],
-              shape[axis]);
-    }
-  }
-  require(reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(dtype_bytes(dtype)) == 0,
-          "{}: address {} is not a multiple of its element size {}", name, view.data, dtype_bytes(dtype));
-  return view;
-}
-
-const TensorView& TensorReader::take_dense(std::string_view name, DType dtype,
-                                           std::initializer_list<std::int64_t> shape, int axes) {
-  const TensorView& view = take(name, dtype, shape);
-  require_dense(name, view, axes);
-  return view;
-}
-
-const TensorView& TensorReader::take_states(std::string_view name, const StepProblem& layer, int vector,
-                                            std::initializer_list<std::int64_t> lead) {
+const TensorView& take_states(TensorReader& reader, std::string_view name, const StepProblem& layer, int vector,
+                              std::initializer_list<std::int64_t> lead) {
   std::array<std::int64_t, kMaxRank> shape{};
   std::size_t rank = 0;
   for (const std::int64_t extent : lead) shape[rank++] = extent;
@@ -180,7 +121,7 @@ const TensorView& TensorReader::take_states(std::string_view name, const StepPro
   shape[rank++] = layer.heads_v;
   shape[rank++] = vk ? layer.head_dim_v : layer.head_dim_k;
   shape[rank++] = vk ? layer.head_dim_k : layer.head_dim_v;
-  const TensorView& view = take(name, layer.state_dtype, std::span(shape.data(), rank));
+  const TensorView& view = reader.take(name, layer.state_dtype, std::span(shape.data(), rank));
   require_dense(name, view, 2);
   require_aligned(name, view, view.rank - 2, vector, "state_alignment");
   return view;

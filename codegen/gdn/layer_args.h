@@ -12,12 +12,10 @@
 #include <vector>
 
 #include "codegen/operator.h"
+#include "codegen/tensor_reader.h"
 #include "gdn/step_config.cuh"
 
 namespace gdnjit::gdn {
-
-// Extent of a dimension that the caller chooses: the slots of a pool.
-inline constexpr std::int64_t kAnyExtent = -1;
 
 // The leading dimensions of q, k, v, a, b and o. In a ragged batch B is 1 and T counts all tokens.
 struct Extents {
@@ -51,27 +49,9 @@ struct InputVectors {
   int values = 1;  // of v and o
 };
 
-// Takes tensors one by one and checks each against what the problem says. Memory is only needed where there are
-// elements.
-class TensorReader {
- public:
-  TensorReader(std::string_view operator_name, std::span<const TensorView> tensors, std::size_t expected);
-
-  const TensorView& take(std::string_view name, DType dtype, std::span<const std::int64_t> shape);
-  const TensorView& take(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape) {
-    return take(name, dtype, std::span(shape.begin(), shape.size()));
-  }
-  const TensorView& peek() const { return tensors_[next_]; }  // the next to be taken
-  // The last dimension of a vector or matrix is contiguous, and so are the `axes` last.
-  const TensorView& take_dense(std::string_view name, DType dtype, std::initializer_list<std::int64_t> shape, int axes);
-  // States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for accesses of `vector` elements.
-  const TensorView& take_states(std::string_view name, const StepProblem& layer, int vector,
-                                std::initializer_list<std::int64_t> lead);
-
- private:
-  std::span<const TensorView> tensors_;
-  std::size_t next_ = 0;
-};
+// States [lead.., HV, V, K] or [lead.., HV, K, V], heads dense, aligned for accesses of `vector` elements.
+const TensorView& take_states(TensorReader& reader, std::string_view name, const StepProblem& layer, int vector,
+                              std::initializer_list<std::int64_t> lead);
 
 // q, k, v or packed, then a, b, a_log, dt_bias: those that the layer has.
 void add_input_specs(const StepProblem& layer, const Extents& extents, std::vector<TensorSpec>& tensors);

@@ -37,17 +37,10 @@ std::int64_t channels(const StepProblem& problem) {
   return 2LL * problem.heads_k * problem.head_dim_k + static_cast<std::int64_t>(problem.heads_v) * problem.head_dim_v;
 }
 
-std::int64_t stride(const TensorView& view, int axis) { return view.strides[static_cast<std::size_t>(axis)]; }
-
 // Of [row, channels, inputs] or [row, token, channels, inputs].
 ConvStrides conv_strides(const TensorView& states) {
   if (states.rank == 4) return {stride(states, 0), stride(states, 1), stride(states, 2), stride(states, 3)};
   return {stride(states, 0), 0, stride(states, 1), stride(states, 2)};
-}
-
-void require_float(std::string_view name, DType dtype) {
-  require(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16, "{}={}: must be f32, bf16 or f16", name,
-          enum_name(dtype));
 }
 
 void pack_conv_states(const StepProblem& problem, std::int64_t B, std::int64_t slots, TensorReader& reader,

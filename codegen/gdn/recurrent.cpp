@@ -15,10 +15,14 @@
 namespace gdnjit::gdn {
 namespace {
 
-constexpr KernelText kText{.operator_name = "gdn.recurrent",
+constexpr KernelText kText{.space = "gdn",
+                           .operator_name = "gdn.recurrent",
                            .entry = "gdnjit_gdn_recurrent",
                            .header = "gdn/recurrent.cuh",
-                           .kernel = "Recurrent"};
+                           .kernel = "Recurrent",
+                           .config = "StepConfig",
+                           .params = "StepParams",
+                           .parameter_bytes = sizeof(StepParams)};
 
 // T beyond this changes nothing about the best tiles.
 constexpr std::int64_t kLargestBucketTokens = 1024;

@@ -51,14 +51,14 @@ SequenceTensors take_sequence_tensors(const StepProblem& layer, const SequenceUs
   const auto rows = [&](bool pool) { return pool ? kAnyExtent : sequences; };
   if (uses.cu_seqlens) taken.cu_seqlens = index_array(reader.take("cu_seqlens", DType::i32, {sequences + 1}));
   if (uses.state_in) {
-    const TensorView& in = reader.take_states("state_in", layer, state_vector, {rows(uses.read_slot)});
+    const TensorView& in = take_states(reader, "state_in", layer, state_vector, {rows(uses.read_slot)});
     taken.state_in = in.data;
     taken.state_out = in.data;  // a pool has both states
     taken.state_in_strides = taken.state_out_strides = state_strides(in);
     if (uses.read_slot) taken.pool = in.data, taken.pool_strides = state_strides(in);
   }
   if (uses.state_out) {
-    const TensorView& out = reader.take_states("state_out", layer, state_vector, {rows(uses.write_slot)});
+    const TensorView& out = take_states(reader, "state_out", layer, state_vector, {rows(uses.write_slot)});
     taken.state_out = out.data;
     taken.state_out_strides = state_strides(out);
     if (uses.write_slot) taken.pool = out.data, taken.pool_strides = state_strides(out);

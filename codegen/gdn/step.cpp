@@ -12,14 +12,22 @@
 namespace gdnjit::gdn {
 namespace {
 
-constexpr KernelText kText{
-    .operator_name = "gdn.step", .entry = "gdnjit_gdn_step", .header = "gdn/step.cuh", .kernel = "Step"};
+constexpr KernelText kText{.space = "gdn",
+                           .operator_name = "gdn.step",
+                           .entry = "gdnjit_gdn_step",
+                           .header = "gdn/step.cuh",
+                           .kernel = "Step",
+                           .config = "StepConfig",
+                           .params = "StepParams",
+                           .parameter_bytes = sizeof(StepParams)};
 
 // A template of its own, so that kernels without pay nothing for it.
-constexpr KernelText kMixerText{.operator_name = "gdn.step",
+constexpr KernelText kMixerText{.space = "gdn",
+                                .operator_name = "gdn.step",
                                 .entry = "gdnjit_gdn_step",
                                 .header = "gdn/mixer.cuh",
                                 .kernel = "MixerStep",
+                                .config = "StepConfig",
                                 .params = "MixerParams",
                                 .parameter_bytes = sizeof(MixerParams)};
 

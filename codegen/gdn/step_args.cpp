@@ -51,7 +51,7 @@ struct Uses {
 // The initial state, from state_in or from what an earlier call left.
 void pack_initial_state(const StepProblem& problem, const StepConfig& config, std::int64_t B, const Uses& uses,
                         TensorReader& reader, StepParams& params) {
-  const TensorView& in = reader.take_states("state_in", problem, config.state_vector, {uses.pool ? kAnyExtent : B});
+  const TensorView& in = take_states(reader, "state_in", problem, config.state_vector, {uses.pool ? kAnyExtent : B});
   params.state_in = in.data;
   params.state_in_strides = state_strides(in);
   if (uses.pool) {
@@ -64,13 +64,13 @@ void pack_initial_state(const StepProblem& problem, const StepConfig& config, st
     params.read_slot = index_array(reader.take("read_slot", problem.slot_dtype, {B}));
     if (uses.write_slot) params.write_slot = index_array(reader.take("write_slot", problem.slot_dtype, {B}));
   } else if (uses.state_out) {
-    const TensorView& out = reader.take_states("state_out", problem, config.state_vector, {B});
+    const TensorView& out = take_states(reader, "state_out", problem, config.state_vector, {B});
     params.state_out = out.data;
     params.state_out_strides = state_strides(out);
   }
   if (uses.num_accepted) params.num_accepted = index_array(reader.take("num_accepted", DType::i32, {B}));
   if (uses.accepted_states) {
-    const TensorView& accepted = reader.take_states("accepted_states", problem, config.state_vector, {B, kAnyExtent});
+    const TensorView& accepted = take_states(reader, "accepted_states", problem, config.state_vector, {B, kAnyExtent});
     params.accepted_states = accepted.data;
     params.accepted_strides = state_strides(accepted);
   }
@@ -84,7 +84,7 @@ void pack_token_states(const StepProblem& problem, const StepConfig& config, std
   const std::int64_t T = problem.tokens;
   if (uses.parent) params.parent = index_array(reader.take("parent", DType::i32, {B, T}));
   if (uses.step_states) {
-    const TensorView& steps = reader.take_states("step_states", problem, config.state_vector, {B, T});
+    const TensorView& steps = take_states(reader, "step_states", problem, config.state_vector, {B, T});
     params.step_states = steps.data;
     params.step_strides = state_strides(steps);
   }

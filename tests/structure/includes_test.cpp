@@ -24,8 +24,10 @@ constexpr std::string_view kPublic = "runtime/include/";
 constexpr Arrow kArrows[] = {
     {"runtime/include/", ""},
     {"runtime/support/", "runtime/support/"},
-    // Device code sees itself and the two headers that have no includes.
-    {"templates/", "templates/ runtime/include/gdnjit/dtype.h runtime/include/gdnjit/gdn_options.h"},
+    // Device code sees itself and the headers that have no includes.
+    {"templates/",
+     "templates/ runtime/include/gdnjit/dtype.h runtime/include/gdnjit/gdn_options.h "
+     "runtime/include/gdnjit/moe_options.h"},
     {"codegen/", "codegen/ templates/ runtime/support/"},
     {"cache/", "cache/ runtime/support/"},
     // The two devices know the interface that they implement and nothing of each other.
