@@ -4,6 +4,7 @@
 // repeated work on q, k and the gates; fewer bytes mean more warps for small batches and fewer registers.
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "codegen/gdn/layer.h"
 #include "codegen/gdn/mixer.h"
@@ -35,6 +36,11 @@ int estimated_registers(const StepProblem& layer, const StepConfig& config) {
   const int next =
       (2 * config.lane_keys() * dtype_bytes(config.io_dtype) + 3) / 4 + (per_channel ? config.lane_keys() : 0);
   return config.lane_keys() * config.lane_values() + keys + next + (layer.tree ? packed : 0) + rest;
+}
+
+// Of all sequences and heads.
+std::int64_t state_bytes(const StepProblem& problem) {
+  return problem.batch * problem.heads_v * problem.head_dim_k * problem.head_dim_v * dtype_bytes(problem.state_dtype);
 }
 
 // The values of lanes_k to try.
@@ -103,9 +109,34 @@ StepTiles with_turns(const StepProblem& problem, StepTiles tiles, int head_block
   return tiles;
 }
 
-// A mixer's default: turns follow one another, so a block that must take some is wider first.
+// One block for all of V, or nothing if its lanes had to hold more than pays. On an H200 it beat the cluster by 23 to
+// 52 % (B = 1 to 256, K = V = 128): nobody waits for a cluster, and q and k are convolved once a head. 64 elements a
+// lane leave room for a second block on the SM, which loads while the first one computes. More tokens need the
+// registers of half; without clusters it is turns for them, which make one block too, in the 80 registers of fewer
+// elements.
+std::optional<StepTiles> one_block(const StepProblem& problem, StepTiles tiles, const DeviceTraits& device) {
+  if (problem.tokens > 1 && !has_clusters(device.arch)) return std::nullopt;
+  const int most_elements = problem.tokens == 1 ? 64 : 32;
+  for (const int warps : {8, 16}) {
+    tiles.warps = warps;
+    const StepConfig shape = layer_config(problem, tiles);
+    tiles.block_v = round_up(problem.head_dim_v, warps * shape.lanes_v() * shape.value_chunk());
+    const StepConfig config = layer_config(problem, tiles);
+    if (config.lane_keys() * config.lane_values() > most_elements) continue;
+    if (worth_trying(problem, tiles, device)) return tiles;
+  }
+  return std::nullopt;
+}
+
+// A mixer's default. Where one block cannot have all of V, turns follow one another, so a block that must take some is
+// wider first.
 StepTiles mixer_default(const StepProblem& problem, StepTiles tiles, const DeviceTraits& device) {
   constexpr int kMostWarps = 8;
+  // There the tuner chose to evict first up to states of 32 MiB (B = 16), and not from 128 MiB (B = 64) on.
+  if (problem.tokens == 1 && state_bytes(problem) >= device.l2_bytes) tiles.cache_hint = device::CacheHint::normal;
+  if (layer_config(problem, tiles).blocks_v() > 1) {
+    if (const auto whole = one_block(problem, tiles, device)) return *whole;
+  }
   const int most = most_head_blocks(problem, device);
   while (2 * tiles.warps <= kMostWarps && layer_config(problem, tiles).blocks_v() > most) {
     StepTiles wider = tiles;
@@ -170,10 +201,9 @@ StepTiles default_layer_tiles(const StepProblem& problem, const DeviceTraits& de
   StepTiles tiles = default_decode_tiles(decode, device);
   // On an H200 evicting the state first gained up to 10 % where it is not far larger than the L2, and 20 % with several
   // tokens; one token on much larger states lost 2 to 4 %, in layout kv 7 % from the L2's size on.
-  const std::int64_t state_bytes =
-      problem.batch * problem.heads_v * problem.head_dim_k * problem.head_dim_v * dtype_bytes(problem.state_dtype);
   const int most = problem.state_layout == StateLayout::kv ? 1 : 4;  // times the L2
-  if (problem.tokens > 1 || state_bytes < most * device.l2_bytes) tiles.cache_hint = device::CacheHint::streaming;
+  if (problem.tokens > 1 || state_bytes(problem) < most * device.l2_bytes)
+    tiles.cache_hint = device::CacheHint::streaming;
   if (problem.tokens == 1) return tiles;
   // From about four tokens on issue slots decide, not memory. With few lanes a column, twice the columns share the work
   // on q, k and the norms; with 16 lanes that lost 20 to 30 %, since 12 warps of an SM wait for each other's shuffles.

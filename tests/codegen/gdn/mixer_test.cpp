@@ -220,50 +220,72 @@ TEST_CASE("every mixer has a default that fits its architecture, and only candid
   }
 }
 
-TEST_CASE("a mixer sums over K as the bare step does, and its default spreads a head over a cluster") {
-  for (const std::int64_t B : {1, 64}) {
-    const StepTiles bare = default_step_tiles(complete_step({.batch = B}), {});
-    const StepProblem problem = complete_step({.batch = B, .conv_width = 4, .gated_norm = GatedNorm::silu});
-    const StepTiles mixer = default_step_tiles(problem, {});
-    CHECK(mixer == bare);
-    CHECK(step_config(problem, mixer).cluster() == 128 / mixer.block_v);
-    const StepConfig ampere = step_config(problem, default_step_tiles(problem, device_of("sm_80")));
-    CHECK(ampere.cluster() == 1);
-    CHECK(ampere.lanes_k == bare.lanes_k);
+TEST_CASE(
+    "a mixer sums over K as the bare step does, and by default one block has all of V where its lanes can hold it") {
+  const auto mixer_of = [](StepProblem problem) {
+    problem.conv_width = 4;
+    problem.gated_norm = GatedNorm::silu;
+    return complete_step(problem);
+  };
+  for (const char* arch : {"sm_90a", "sm_80"}) {
+    const DeviceTraits device = device_of(arch);
+    for (const std::int64_t B : {1, 8, 64}) {
+      for (const int T : {1, 4}) {
+        CAPTURE(B);
+        CAPTURE(T);
+        const StepTiles bare = default_step_tiles(complete_step({.batch = B, .tokens = T}), device);
+        const StepProblem problem = mixer_of({.batch = B, .tokens = T});
+        const StepTiles tiles = default_step_tiles(problem, device);
+        // 64 elements of the state a lane, of several tokens 32.
+        CHECK(tiles.lanes_k == bare.lanes_k);
+        CHECK(tiles.block_k == bare.block_k);
+        CHECK(step_config(problem, tiles).cluster() == 1);
+        const bool turns = T > 1 && !has_clusters(arch);
+        CHECK((tiles.turns > 1) == turns);
+        CHECK(tiles.block_v * tiles.turns == 128);
+        CHECK(tiles.warps == (T > 1 && !turns ? 16 : 8));
+        if (T > 1) continue;
+        const bool streams = tiles.cache_hint == device::CacheHint::streaming;
+        CHECK(streams == (B < 64));
+      }
+    }
   }
+  // K and V that are no powers of two, and vectors along V.
+  const StepProblem uneven = mixer_of({.heads_k = 30, .heads_v = 30, .head_dim_k = 96, .head_dim_v = 192});
+  CHECK(step_config(uneven, default_step_tiles(uneven, {})).blocks_v() == 1);
+  const StepProblem kv = mixer_of({.batch = 64, .state_layout = StateLayout::kv});
+  CHECK(step_config(kv, default_step_tiles(kv, {})).blocks_v() == 1);
+  // A head that one block cannot hold is spread over a cluster, and without clusters takes turns.
+  const StepProblem large = mixer_of({.heads_k = 6, .heads_v = 6, .head_dim_k = 256, .head_dim_v = 512});
+  const StepConfig spread = step_config(large, default_step_tiles(large, {}));
+  CHECK(spread.cluster() > 1);
+  CHECK(spread.cluster() * spread.turns == spread.blocks_v());
+  const StepConfig turning = step_config(large, default_step_tiles(large, device_of("sm_80")));
+  CHECK(turning.cluster() == 1);
+  CHECK(turning.turns > 1);
+}
+
+TEST_CASE("tiles of a mixer that its architecture or problem has no use for are refused") {
   const Operator& op = find_operator("gdn.step");
-  const FieldMap problem = parse_fields("gated_norm=silu");
+  const FieldMap clusters = parse_fields("block_v=16 block_k=128 lanes_k=16 warps=4 turns=1");
   CHECK(message([&] {
-          op.instantiate(problem, op.default_tiles(problem, {}), Target{"sm_80"});
+          op.instantiate(parse_fields("gated_norm=silu"), clusters, Target{"sm_80"});
         }).ends_with("sm_80 has no clusters, so with a gated norm one block serves a head: turns must be 8"));
   CHECK(message([&] {
           op.instantiate(parse_fields("B=1"), parse_fields("block_v=16 turns=2"), Target{});
         }).ends_with("turns must be 1 without a convolution or a gated norm"));
 }
 
-TEST_CASE("mixers compile for their default tiles without spills, and leave an SM the warps of the bare step") {
+TEST_CASE("mixers compile for their default tiles without spills, in registers that let an SM hold 16 warps") {
   NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
-  struct Expected {
-    const char* problem;
-    int registers;         // of blocks of 4 warps, in clusters
-    int registers_of_one;  // of the 8 warps that serve a head alone
-  };
   const Operator& op = find_operator("gdn.step");
   for (const char* arch : {"sm_90a", "sm_80"}) {
-    for (const Expected& expected : {Expected{"B=64", 72, 80},
-                                     {"B=1", 56, 80},
-                                     {"B=64 state=bf16", 72, 104},
-                                     {"B=64 state_layout=kv", 128, 128},
-                                     {"B=64 T=4", 96, 128},
-                                     {"B=64 T=8", 96, 128},
-                                     {"B=64 T=16 state_store=pool state_steps=pool", 96, 128},
-                                     {"T=8 tree=true", 168, 168},
-                                     {"K=96 V=192 H=30 HV=30", 80, 80},
-                                     {"K=256 V=512 H=6 HV=6", 80, 112},
-                                     {"gate=channel_raw", 96, 96}}) {
-      CAPTURE(std::string(expected.problem));
+    for (const char* text : {"B=64", "B=1", "B=64 state=bf16", "B=64 state_layout=kv", "B=64 T=4", "B=64 T=8",
+                             "B=64 T=16 state_store=pool state_steps=pool", "T=8 tree=true", "K=96 V=192 H=30 HV=30",
+                             "K=256 V=512 H=6 HV=6", "gate=channel_raw"}) {
+      CAPTURE(std::string(text));
       CAPTURE(std::string(arch));
-      FieldMap problem = parse_fields(expected.problem);
+      FieldMap problem = parse_fields(text);
       for (const auto& [name, value] : parse_fields("conv_width=4 gated_norm=silu input_layout=mixed_qkv")) {
         set_field(problem, name, value);
       }
@@ -273,8 +295,9 @@ TEST_CASE("mixers compile for their default tiles without spills, and leave an S
       const auto kernel = std::get<CompiledKernel>(std::move(result));
       CHECK(kernel.report.spill_store_bytes == 0);
       CHECK(kernel.report.stack_bytes == 0);
-      const bool clusters = instance->geometries()[0].cluster[0] > 1;
-      CHECK(kernel.report.registers <= (clusters ? expected.registers : expected.registers_of_one));
+      const int threads = static_cast<int>(instance->geometries()[0].block[0]);
+      const int blocks = 65536 / ((kernel.report.registers + 7) / 8 * 8 * threads);  // registers come in eights
+      CHECK(blocks * threads / 32 >= 16);
     }
   }
 }
