@@ -167,7 +167,9 @@ TEST_CASE("ids are read twice, rows are written once, and nothing spills") {
   HostCall call(reference::make_workload("moe.align", fields, reference::Inputs::typical, 5)->tensors());
   plan->run(call.views(), nullptr);
   for (const BufferTraffic& buffer : runtime->device().last_traffic()) {
-    if (buffer.name == "topk_ids") CHECK(static_cast<double>(buffer.sectors_read) <= 2.1 * 8192 * 4 / 32);
+    if (buffer.name == "topk_ids")
+      CHECK(static_cast<double>(buffer.sectors_read) <=
+            2.0 * 8192 * 4 / 32 + 2 * 256);  // a run off a sector's edge has one more
   }
 }
 
