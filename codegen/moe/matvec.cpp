@@ -7,7 +7,6 @@
 #include <string>
 
 #include "codegen/fields.h"
-#include "codegen/gdn/options_names.h"
 #include "codegen/kernel_text.h"
 #include "codegen/moe/options_names.h"
 #include "runtime/support/check.h"
@@ -36,10 +35,10 @@ constexpr KernelText kDown{.space = "moe",
 
 // Registers that a warp's lane needs, from what it holds at once. An estimate for pruning; ptxas has the last word.
 int estimated_registers(const MatvecConfig& config) {
-  const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 4 * config.chunks() : 0;
-  const int stage = config.product_tiles() * 2 * (4 + (config.scaled() ? 1 : 0)) + inputs;
+  const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 8 * config.chunks() : 4 * config.column_tiles;
+  const int rows = config.product_tiles() * 2 * (2 + 4 + (config.scaled() ? 4 : 0));  // addresses, codes, scales
   const int sums = config.product_tiles() * config.column_tiles * 8 + config.column_tiles * 4;
-  return config.stages * stage + sums + config.product_tiles() * 8 + 40;
+  return inputs + rows + sums + 40;
 }
 
 // A token's bits follow from the tiles, so they must not follow from M.
@@ -112,7 +111,6 @@ MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& til
   config.warps_k = tiles.warps_k;
   config.column_tiles = tiles.column_tiles;
   config.stages = tiles.stages;
-  config.cache_hint = tiles.cache_hint;
 
   config.weight_vector = row_vector(problem, config.in_features(false));
   int groups = config.groups(config.in_features(false));
@@ -166,7 +164,7 @@ std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool
     for (const int warps_n : {1, 2, 4, 8, 16}) {
       for (const int warps_k : {4, 8, 2, 1, 16}) {
         for (const int stages : {4, 2, 8}) {
-          add({row_tiles, warps_n, warps_k, column_tiles, stages, device::CacheHint::streaming});
+          add({row_tiles, warps_n, warps_k, column_tiles, stages});
         }
       }
     }

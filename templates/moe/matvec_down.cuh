@@ -19,16 +19,18 @@ struct MatvecDown {
 
   // Of a chunk of `pairs` pairs.
   struct SharedMemory {
-    float* sums;    // [warps_k][pairs][block_n]
-    int* experts;   // [pairs]; -1: no expert
-    int* leads;     // [pairs]: whether a pair is the first of a group
-    int* group_of;  // [groups]: the expert
-    int* counts;    // [groups]
-    int* members;   // [groups][group_tokens]
-    int* leaders;   // [32]: of every warp's share, their number
+    unsigned char* rings;  // [warps][ring_bytes]
+    float* sums;           // [warps_k][pairs][block_n]
+    int* experts;          // [pairs]; -1: no expert
+    int* leads;            // [pairs]: whether a pair is the first of a group
+    int* group_of;         // [groups]: the expert
+    int* counts;           // [groups]
+    int* members;          // [groups][group_tokens]
+    int* leaders;          // [32]: of every warp's share, their number
 
     __device__ __forceinline__ SharedMemory(unsigned char* bytes, int pairs) {
-      sums = reinterpret_cast<float*>(bytes);
+      rings = bytes;
+      sums = reinterpret_cast<float*>(bytes + c.warps() * c.ring_bytes());
       experts = reinterpret_cast<int*>(sums + c.warps_k * pairs * c.block_n());
       leads = experts + pairs;
       group_of = leads + pairs;
@@ -106,51 +108,51 @@ struct MatvecDown {
     const int warp = device::warp_of_block(), warp_k = warp % c.warps_k;
     float* const sums_here = shared.sums + static_cast<long long>(warp_k) * pairs * c.block_n();
 
-    Cursor ahead = at_group(warp / c.warps_k, groups, shared), now = ahead, inputs = ahead;
+    // Three places in the warp's stream: whose weights are copied next, whose scales and inputs are loaded next, and
+    // what is multiplied now.
+    Cursor ahead = at_group(warp / c.warps_k, groups, shared), next = ahead, now = ahead;
     typename P::Rows rows;
-    typename P::Columns columns;
-    typename P::Stage stages[c.stages];
+    typename P::ScaleRows scale_rows;
+    typename P::Columns columns, columns_now;
+    typename P::Aside aside;
+    typename P::Ring ring(shared.rings, warp);
+    const auto copy = [&](int slot) {
+      P::copy_weights(rows, ahead.group < groups ? ahead.in : 0, ahead.step, ring, slot);
+      if (advance(ahead, groups, shared)) set_rows(p, ahead, groups, shared, rows);
+    };
     set_rows(p, ahead, groups, shared, rows);
 #pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      if (ahead.group >= groups) break;
-      P::load_weights(rows, ahead.in, ahead.step, stages[s]);
-      if (advance(ahead, groups, shared)) set_rows(p, ahead, groups, shared, rows);
-    }
+    for (int s = 0; s < c.stages; ++s) copy(s);
+    set_scale_rows(p, next, groups, shared, scale_rows);
+    if (next.group < groups) P::load_scales(scale_rows, next.in, next.step, aside);
     // The weights do not depend on what the kernel before wrote.
     if constexpr (c.programmatic) {
       device::wait_for_previous_grid();
       device::let_next_grid_start();
     }
-    set_columns(p, first_pair, inputs, groups, shared, columns);
-    typename P::Columns columns_now = columns;
-#pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      if (inputs.group >= groups) break;
-      P::load_inputs_ahead(columns, inputs.in, inputs.step, stages[s]);
-      if (advance(inputs, groups, shared)) set_columns(p, first_pair, inputs, groups, shared, columns);
-    }
+    set_columns(p, first_pair, next, groups, shared, columns);
+    columns_now = columns;
+    if (next.group < groups) P::load_inputs(columns, next.in, next.step, aside);
 
     typename P::Sums sums = {};
     while (now.group < groups) {
-#pragma unroll
-      for (int s = 0; s < c.stages; ++s) {
-        if (now.group >= groups) break;
-        P::accumulate(stages[s], columns_now, now.in, now.step, sums);
-        if (ahead.group < groups) {
-          P::load_weights(rows, ahead.in, ahead.step, stages[s]);
-          P::load_inputs_ahead(columns, ahead.in, ahead.step, stages[s]);
-          if (advance(ahead, groups, shared)) {
-            set_rows(p, ahead, groups, shared, rows);
-            set_columns(p, first_pair, ahead, groups, shared, columns);
-          }
-        }
-        const int group = now.group;
-        if (advance(now, groups, shared)) {
-          keep(group, sums, shared, sums_here);
-          set_columns(p, first_pair, now, groups, shared, columns_now);
-        }
+      const typename P::Aside aside_now = aside;
+      if (advance(next, groups, shared)) {
+        set_scale_rows(p, next, groups, shared, scale_rows);
+        set_columns(p, first_pair, next, groups, shared, columns);
       }
+      if (next.group < groups) {
+        P::load_scales(scale_rows, next.in, next.step, aside);
+        P::load_inputs(columns, next.in, next.step, aside);
+      }
+      P::accumulate(ring, aside_now, columns_now, now.in, now.step, sums);
+      copy(ring.slot);
+      ring.advance();
+      if (next.group != now.group) {
+        keep(now.group, sums, shared, sums_here);
+        columns_now = columns;
+      }
+      now = next;
     }
   }
 
@@ -172,8 +174,10 @@ struct MatvecDown {
     return true;
   }
 
-  static __device__ __forceinline__ void set_rows(const MatvecParams& p, const Cursor& cursor, int groups,
-                                                  const SharedMemory& shared, typename P::Rows& rows) {
+  // The lane's rows of the cursor's expert, each given to `set`.
+  template <typename Set>
+  static __device__ __forceinline__ void for_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                  const SharedMemory& shared, Set&& set) {
     if (cursor.group >= groups) return;
     const ExpertMatrix matrix = matrix_of<c>(p, shared.group_of[cursor.group]);
 #pragma unroll
@@ -181,9 +185,21 @@ struct MatvecDown {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = first_row() + tile * kTileRows + P::lane() / 4 + 8 * half;
-        P::set_row(matrix, cursor.in, row < c.hidden_size ? row : c.hidden_size - 1, tile, half, rows);
+        set(matrix, row < c.hidden_size ? row : c.hidden_size - 1, tile, half);
       }
     }
+  }
+  static __device__ __forceinline__ void set_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                  const SharedMemory& shared, typename P::Rows& rows) {
+    for_rows(p, cursor, groups, shared, [&](const ExpertMatrix& matrix, int row, int tile, int half) {
+      P::set_row(matrix, cursor.in, row, tile, half, rows);
+    });
+  }
+  static __device__ __forceinline__ void set_scale_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                        const SharedMemory& shared, typename P::ScaleRows& rows) {
+    for_rows(p, cursor, groups, shared, [&](const ExpertMatrix& matrix, int row, int tile, int half) {
+      P::set_scale_row(matrix, cursor.in, row, tile, half, rows);
+    });
   }
 
   static __device__ __forceinline__ void set_columns(const MatvecParams& p, int first_pair, const Cursor& cursor,
