@@ -31,8 +31,8 @@ struct AlignConfig {
     const long long all = static_cast<long long>(cluster) * warps * 32;
     return (pairs + all - 1) / all * 32;
   }
-  // Words of shared memory: each warp's count of each expert, and four numbers of an expert.
-  constexpr int shared_words() const { return (warps + 4) * experts; }
+  // Words of shared memory: each warp's count of each expert, and two numbers of an expert.
+  constexpr int shared_words() const { return (warps + 2) * experts; }
   constexpr int shared_bytes() const { return 4 * shared_words(); }
 
   // Why the kernel cannot be, or nullptr.
