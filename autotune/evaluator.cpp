@@ -12,7 +12,6 @@ namespace {
 using cache::TuningStatus;
 
 constexpr std::uint64_t kSeed = 20'240'611;
-constexpr std::string_view kBatchField = "B";
 
 // What a check may move on this device. The emulator executes a few megabytes a second and core; a GPU is held up
 // by the reference on the host.
@@ -51,21 +50,23 @@ double modelled_us(const PlanInfo& info, const std::vector<LaunchGeometry>& geom
 }  // namespace
 
 std::int64_t batch_of(const FieldMap& problem) {
-  const auto text = find_field(problem, kBatchField);
+  const std::string_view field = batch_field(problem);
+  const auto text = find_field(problem, field);
   std::int64_t batch = 1;
-  if (text) parse_field(kBatchField, *text, batch);
+  if (text) parse_field(field, *text, batch);
   return batch;
 }
 
 FieldMap check_problem(const Operator& op, const FieldMap& full, const FieldMap& tiles, const DeviceInfo& device) {
   const std::int64_t batch = batch_of(full);
   FieldMap small = full;
-  set_field(small, kBatchField, "1");
+  const std::string_view field = batch_field(full);
+  set_field(small, field, "1");
   const Footprint one = op.footprint(small);
   const std::int64_t bytes = std::max<std::int64_t>(1, one.bytes_read + one.bytes_written);
   const std::int64_t fitting = std::max<std::int64_t>(2, check_bytes(device) / bytes);  // 2: strides between sequences
   if (fitting >= batch) return full;
-  set_field(small, kBatchField, std::to_string(fitting));
+  set_field(small, field, std::to_string(fitting));
   small = op.complete(small);
   const Target target{device.traits.arch};
   const auto small_instance = op.instantiate(small, tiles, target), full_instance = op.instantiate(full, tiles, target);

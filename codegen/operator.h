@@ -78,6 +78,10 @@ class Instance {
   virtual std::int64_t workspace_bytes(std::int64_t /*sequences*/, std::int64_t /*tokens*/) const { return 0; }
 };
 
+// The field of a complete problem that counts what its calls may have any number of, B sequences or M tokens: plans
+// serve every value, and measured tiles those near them.
+inline std::string_view batch_field(const FieldMap& problem) { return find_field(problem, "M") ? "M" : "B"; }
+
 // What must move and be computed at the least, for floors and models.
 struct Footprint {
   std::int64_t bytes_read = 0;

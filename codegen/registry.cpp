@@ -7,17 +7,18 @@
 #include "codegen/gdn/forward.h"
 #include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
+#include "codegen/moe/align.h"
+#include "codegen/moe/products.h"
+#include "codegen/moe/route.h"
 #include "runtime/support/check.h"
 #include "runtime/support/text.h"
 
 namespace gdnjit {
 
 std::span<const Operator* const> operators() {
-  static const std::array<const Operator*, 4> table{
-      &gdn::step_operator(),
-      &gdn::recurrent_operator(),
-      &gdn::chunk_operator(),
-      &gdn::forward_operator(),
+  static const std::array<const Operator*, 8> table{
+      &gdn::step_operator(),  &gdn::recurrent_operator(), &gdn::chunk_operator(), &gdn::forward_operator(),
+      &moe::route_operator(), &moe::align_operator(),     &moe::up_operator(),    &moe::down_operator(),
   };
   return table;
 }

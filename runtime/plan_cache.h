@@ -3,6 +3,8 @@
 #pragma once
 
 #include <gdnjit/gdn_forward.h>
+#include <gdnjit/moe_align.h>
+#include <gdnjit/moe_route.h>
 
 #include <functional>
 #include <memory>
@@ -52,6 +54,8 @@ class PlanCache {
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared>& recurrents() { return recurrents_; }
   ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared>& chunks() { return chunks_; }
   ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared>& forwards() { return forwards_; }
+  ProblemMap<moe::RouteProblem, moe::RoutePlan::Prepared>& routes() { return routes_; }
+  ProblemMap<moe::AlignProblem, moe::AlignPlan::Prepared>& aligns() { return aligns_; }
 
  private:
   std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
@@ -68,6 +72,8 @@ class PlanCache {
   ProblemMap<gdn::RecurrentProblem, gdn::RecurrentPlan::Prepared> recurrents_;
   ProblemMap<gdn::ChunkProblem, gdn::ChunkPlan::Prepared> chunks_;
   ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared> forwards_;
+  ProblemMap<moe::RouteProblem, moe::RoutePlan::Prepared> routes_;
+  ProblemMap<moe::AlignProblem, moe::AlignPlan::Prepared> aligns_;
 };
 
 }  // namespace gdnjit

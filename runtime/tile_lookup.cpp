@@ -12,18 +12,17 @@ namespace {
 
 using cache::TuningRecord;
 
-// The field whose measured range bounds the search.
-constexpr std::string_view kBatchField = "B";
-
+// Of the field whose measured range bounds the search.
 std::optional<std::int64_t> batch_of(const FieldMap& problem) {
-  const auto text = find_field(problem, kBatchField);
+  const auto text = find_field(problem, batch_field(problem));
   std::int64_t batch = 0;
   if (!text || !detail::parse_value(*text, batch) || batch < 1) return std::nullopt;
   return batch;
 }
 
 std::string text_without_batch(FieldMap problem) {
-  std::erase_if(problem, [](const auto& field) { return field.first == kBatchField; });
+  const std::string batch(batch_field(problem));
+  std::erase_if(problem, [&](const auto& field) { return field.first == batch; });
   return fields_text(problem);
 }
 

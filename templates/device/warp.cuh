@@ -32,6 +32,33 @@ __device__ __forceinline__ float from_lane(float value, int lane) {
   return other;
 }
 
+__device__ __forceinline__ unsigned from_lane(unsigned value, int lane) {
+  unsigned other;
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=r"(other) : "r"(value), "r"(lane));
+  return other;
+}
+
+// The largest value of all lanes, in one instruction.
+__device__ __forceinline__ unsigned max_over_lanes(unsigned value) {
+  unsigned largest;
+  asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(largest) : "r"(value));
+  return largest;
+}
+
+// A bit for each lane that has this lane's value.
+__device__ __forceinline__ unsigned lanes_with_same(unsigned value) {
+  unsigned lanes;
+  asm volatile("match.any.sync.b32 %0, %1, 0xffffffff;" : "=r"(lanes) : "r"(value));
+  return lanes;
+}
+
+// A bit for each lane below this one.
+__device__ __forceinline__ unsigned lanes_below() {
+  unsigned lanes;
+  asm("mov.u32 %0, %%lanemask_lt;" : "=r"(lanes));
+  return lanes;
+}
+
 // A bit for each lane: whether its `condition` holds.
 __device__ __forceinline__ unsigned lanes_where(bool condition) {
   unsigned lanes;
@@ -50,6 +77,19 @@ __device__ __forceinline__ float prefix_sum(float value) {
         "{\n .reg .pred p;\n .reg .f32 other;\n shfl.sync.up.b32 other|p, %0, %1, 0, 0xffffffff;\n"
         " @p add.f32 %0, %0, other;\n}"
         : "+f"(value)
+        : "r"(offset));
+  }
+  return value;
+}
+
+// The same of whole numbers.
+__device__ __forceinline__ unsigned prefix_sum(unsigned value) {
+#pragma unroll
+  for (int offset = 1; offset < kWarpLanes; offset *= 2) {
+    asm volatile(
+        "{\n .reg .pred p;\n .reg .u32 other;\n shfl.sync.up.b32 other|p, %0, %1, 0, 0xffffffff;\n"
+        " @p add.u32 %0, %0, other;\n}"
+        : "+r"(value)
         : "r"(offset));
   }
   return value;

@@ -253,5 +253,5 @@ TEST_CASE("slots are out of order, distinct where they are written, and one row 
 TEST_CASE("an operator without a workload is an error that names it") {
   CHECK_THROWS_WITH_AS(
       make_workload("gdn.dance", {}, Inputs::typical, 0),
-      "operator 'gdn.dance' has no reference workload; known: gdn.step, gdn.recurrent, gdn.chunk, gdn.forward", Error);
+      doctest::Contains("operator 'gdn.dance' has no reference workload; known: gdn.step, gdn.recurrent"), Error);
 }

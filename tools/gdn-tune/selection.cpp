@@ -46,7 +46,7 @@ const Operator& require_operator(std::span<const Operator* const> operators, std
 }
 
 // --set and --batch as lists of values per field; a field named twice gets the values of both.
-std::vector<Choice> choices_of(const SelectionArguments& arguments) {
+std::vector<Choice> choices_of(const SelectionArguments& arguments, const Operator& op) {
   std::vector<Choice> choices;
   const auto add = [&](const std::string& field, const std::vector<std::string>& values, const std::string& text) {
     auto found = std::find_if(choices.begin(), choices.end(), [&](const Choice& c) { return c.field == field; });
@@ -64,7 +64,7 @@ std::vector<Choice> choices_of(const SelectionArguments& arguments) {
     require(equals != std::string::npos && equals > 0, "--set {}: expected name=value or name=value,value", set);
     add(set.substr(0, equals), split(std::string_view(set).substr(equals + 1), ','), "--set " + set);
   }
-  if (!arguments.batches.empty()) add("B", arguments.batches, "--batch");
+  if (!arguments.batches.empty()) add(std::string(batch_field(op.complete({}))), arguments.batches, "--batch");
   return choices;
 }
 
@@ -212,7 +212,7 @@ void SelectionArguments::declare(Arguments& arguments) {
   arguments.flag("all-models", all_models, "Problems of every model");
   arguments.list("tp", tp, "N,..|all", "Tensor-parallel splits (default 1)");
   arguments.list("op", operators, "NAME,..", "Operators (default: all of the model)");
-  arguments.list("batch", batches, "N,..", "Batch sizes, short for --set B=N,..");
+  arguments.list("batch", batches, "N,..", "Batch sizes, short for --set B=N,.. (of moe operators M)");
   arguments.repeated("set", sets, "FIELD=VALUE,..", "Lay values over a field; lists make the cross product");
   arguments.repeated("problem", problems, "\"FIELD=VALUE ..\"", "A problem field by field; the rest is default");
   arguments.option("from-misses", misses, "FILE", "Problems that policy 'strict' found missing");
@@ -222,17 +222,23 @@ void SelectionArguments::declare(Arguments& arguments) {
 Selection select_problems(const SelectionArguments& arguments, std::span<const Operator* const> operators) {
   Selection selection;
   const std::vector<Base> bases = bases_of(arguments, operators, selection.notes);
-  const std::vector<Choice> choices = choices_of(arguments);
-  std::size_t product = std::max<std::size_t>(bases.size(), 1);
-  for (const Choice& choice : choices) {
-    product *= choice.values.size();
-    require(product <= kMostProblems, "more than {} problems: give fewer values to --set {}", kMostProblems,
-            choice.field);
+  std::vector<std::vector<Choice>> choices;  // of each base
+  std::size_t sum = 0;
+  for (const Base& base : bases) {
+    choices.push_back(choices_of(arguments, *base.op));
+    std::size_t product = 1;
+    for (const Choice& choice : choices.back()) {
+      product *= choice.values.size();
+      require(sum + product <= kMostProblems, "more than {} problems: give fewer values to --set {}", kMostProblems,
+              choice.field);
+    }
+    sum += product;
   }
   std::map<std::string, std::size_t> seen;
-  for (const Base& base : bases) {
+  for (std::size_t i = 0; i < bases.size(); ++i) {
+    const Base& base = bases[i];
     for (const std::string& name : base.named) add_unique(selection.named_fields, name);
-    each_combination(base.fields, choices, [&](const FieldMap& fields) {
+    each_combination(base.fields, choices[i], [&](const FieldMap& fields) {
       FieldMap problem = complete(base, fields);
       const auto [place, fresh] =
           seen.emplace(fmt::format("{} {}", base.op->name(), fields_text(problem)), selection.problems.size());
@@ -240,7 +246,9 @@ Selection select_problems(const SelectionArguments& arguments, std::span<const O
       if (!base.origin.empty()) add_unique(selection.problems[place->second].origins, base.origin);
     });
   }
-  for (const Choice& choice : choices) add_unique(selection.named_fields, choice.field);
+  for (const std::vector<Choice>& list : choices) {
+    for (const Choice& choice : list) add_unique(selection.named_fields, choice.field);
+  }
   return selection;
 }
 

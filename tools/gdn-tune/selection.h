@@ -19,7 +19,7 @@ struct SelectionArguments {
   bool all_models = false;               // --all-models
   std::vector<std::string> tp{};         // --tp: numbers, or "all"
   std::vector<std::string> operators{};  // --op
-  std::vector<std::string> batches{};    // --batch, short for --set B=
+  std::vector<std::string> batches{};    // --batch, short for --set B=, of moe operators M=
   std::vector<std::string> sets{};       // --set name=value,value
   std::vector<std::string> problems{};   // --problem "H=16 HV=32", with the operator's name in front if need be
   std::filesystem::path misses{};        // --from-misses

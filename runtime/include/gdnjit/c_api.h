@@ -59,10 +59,10 @@ int gdnjit_copy_in(gdnjit_runtime* runtime, void* device, const void* host, size
 int gdnjit_copy_out(gdnjit_runtime* runtime, void* host, const void* device, size_t bytes, void* stream);
 int gdnjit_synchronize(gdnjit_runtime* runtime, void* stream);
 
-/* Makes the plan of a problem. `operator_name` is "gdn.step", "gdn.recurrent", "gdn.chunk" or "gdn.forward"; `problem`
- * is "H=16 HV=32 K=128 V=128 state=f32": fields by name, the rest at their defaults (gdnjit/gdn.h, gdn_chunk.h and
- * gdn_forward.h list both). May compile, load or tune; an equal problem is a look-up the next time. On failure *plan is
- * NULL. */
+/* Makes the plan of a problem. `operator_name` is "gdn.step", "gdn.recurrent", "gdn.chunk", "gdn.forward",
+ * "moe.route" or "moe.align"; `problem` is "H=16 HV=32 K=128 V=128 state=f32": fields by name, the rest at their
+ * defaults (gdnjit/gdn.h, gdn_chunk.h, gdn_forward.h, moe_route.h and moe_align.h list both). May compile, load or
+ * tune; an equal problem is a look-up the next time. On failure *plan is NULL. */
 int gdnjit_plan_create(gdnjit_runtime* runtime, const char* operator_name, const char* problem, gdnjit_plan** plan);
 /* The same with the fields as arrays of `count` names and values. */
 int gdnjit_plan_create_from_fields(gdnjit_runtime* runtime, const char* operator_name, const char* const* names,

@@ -36,6 +36,13 @@ enum class AlignLayout : unsigned char {
   masked,      // a fixed number of rows for every expert, and how many of them are used (DeepGEMM's masked_m)
 };
 
+// Rows that `pairs` pairs of a token and one of its experts take at the most where each expert's are padded to a
+// multiple of block_m: what AlignLayout::sorted and contiguous need memory for. A multiple of block_m itself.
+constexpr long long align_capacity(long long pairs, int experts, int block_m) {
+  const long long used = pairs < experts ? pairs : experts;
+  return (pairs + used * (block_m - 1)) / block_m * block_m;
+}
+
 // How an expert's matrix lies in memory, row by row, each row along the dimension that is summed over.
 enum class WeightFormat : unsigned char {
   bf16,

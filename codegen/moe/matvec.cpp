@@ -1,0 +1,202 @@
+#include "codegen/moe/matvec.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <numeric>
+#include <string>
+
+#include "codegen/fields.h"
+#include "codegen/gdn/options_names.h"
+#include "codegen/kernel_text.h"
+#include "codegen/moe/options_names.h"
+#include "runtime/support/check.h"
+
+namespace gdnjit::moe {
+namespace {
+
+static_assert(every_field_visited<MatvecConfig>() && every_field_visited<MatvecTiles>());
+
+constexpr KernelText kUp{.space = "moe",
+                         .operator_name = "moe.up",
+                         .entry = "gdnjit_moe_up_matvec",
+                         .header = "moe/matvec_up.cuh",
+                         .kernel = "MatvecUp",
+                         .config = "MatvecConfig",
+                         .params = "MatvecParams",
+                         .parameter_bytes = sizeof(MatvecParams)};
+constexpr KernelText kDown{.space = "moe",
+                           .operator_name = "moe.down",
+                           .entry = "gdnjit_moe_down_matvec",
+                           .header = "moe/matvec_down.cuh",
+                           .kernel = "MatvecDown",
+                           .config = "MatvecConfig",
+                           .params = "MatvecParams",
+                           .parameter_bytes = sizeof(MatvecParams)};
+
+// Registers that a warp's lane needs, from what it holds at once. An estimate for pruning; ptxas has the last word.
+int estimated_registers(const MatvecConfig& config) {
+  const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 4 * config.chunks() : 0;
+  const int stage = config.product_tiles() * 2 * (4 + (config.scaled() ? 1 : 0)) + inputs;
+  const int sums = config.product_tiles() * config.column_tiles * 8 + config.column_tiles * 4;
+  return config.stages * stage + sums + config.product_tiles() * 8 + 40;
+}
+
+// A token's bits follow from the tiles, so they must not follow from M.
+std::int64_t tokens_for_tiles(const ExpertsProblem& problem) {
+  constexpr std::int64_t kInvariantTokens = 8;
+  return problem.batch_invariant ? kInvariantTokens : std::max<std::int64_t>(problem.tokens, 1);
+}
+
+// Tokens that an expert's weights serve at once: enough for most experts' share.
+int default_column_tiles(const ExpertsProblem& problem, const MatvecConfig& config) {
+  const std::int64_t tokens = tokens_for_tiles(problem);
+  const double share = static_cast<double>(tokens) * problem.top_k / expected_experts(problem, tokens);
+  int column_tiles = 1;
+  while (column_tiles < 4 && column_tiles * kTileColumns / config.group_columns() < 2.0 * share &&
+         2 * column_tiles * kTileColumns / config.group_columns() <= 8) {
+    column_tiles *= 2;
+  }
+  return tokens == 1 ? 1 : column_tiles;
+}
+
+bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const DeviceTraits& device) {
+  const MatvecConfig config = matvec_config(problem, tiles, down);
+  if (config.fault() != nullptr) return false;
+  const int registers = estimated_registers(config);
+  if (registers > 255 || registers * config.threads() > device.registers_per_sm) return false;
+  const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
+  if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
+    return false;                                                                        // warps without a step
+  if (config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;  // stages without a step
+  return config.warps() >= 2;
+}
+
+}  // namespace
+
+MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down) {
+  MatvecConfig config;
+  config.down = down;
+  config.hidden_size = problem.hidden_size;
+  config.intermediate_size = problem.intermediate_size;
+  config.shared_size = problem.shared_size;
+  config.experts = problem.experts;
+  config.top_k = problem.top_k;
+  config.in_dtype = down ? problem.h_dtype : problem.io_dtype;
+  config.out_dtype = down ? problem.output_dtype : problem.h_dtype;
+  config.id_dtype = problem.id_dtype;
+  config.weights = problem.weights;
+  const ExpertsUses uses(problem);
+  if (uses.scale) config.group_size = group_size_of(problem);
+  if (problem.weights == WeightFormat::int4 || problem.weights == WeightFormat::int8) {
+    config.scale_dtype = problem.scale_dtype;
+    config.zero_point = problem.zero_point;
+  }
+  if (!down) {
+    config.activation = problem.activation;
+    config.shared_gate = problem.shared_gate;
+    if (is_gated(problem.activation)) config.gate_order = problem.gate_order;
+    if (problem.activation == Activation::swiglu_oai) {
+      config.swiglu_alpha = problem.swiglu_alpha;
+      config.swiglu_limit = problem.swiglu_limit;
+    }
+  } else {
+    config.shared_gate = problem.shared_gate;
+  }
+  config.bias = down ? problem.down_bias : problem.up_bias;
+  if (config.bias) config.bias_dtype = problem.bias_dtype;
+  config.expert_map = problem.expert_map;
+  config.programmatic = problem.programmatic;
+  config.row_tiles = tiles.row_tiles;
+  config.warps_n = tiles.warps_n;
+  config.warps_k = tiles.warps_k;
+  config.column_tiles = tiles.column_tiles;
+  config.stages = tiles.stages;
+  config.cache_hint = tiles.cache_hint;
+
+  config.weight_vector = row_vector(problem, config.in_features(false));
+  int groups = config.groups(config.in_features(false));
+  if (problem.shared_size > 0) {
+    config.weight_vector = std::min(config.weight_vector, row_vector(problem, config.in_features(true)));
+    groups = std::gcd(groups, config.groups(config.in_features(true)));
+  }
+  // Scales of a row side by side in one access, where every row begins at a multiple of it.
+  while (2 * config.scale_vector <= config.lane_scales() && groups % (2 * config.scale_vector) == 0 &&
+         2 * config.scale_vector * config.scale_bytes() <= 16) {
+    config.scale_vector *= 2;
+  }
+  return config;
+}
+
+MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
+  const std::int64_t tokens = tokens_for_tiles(problem);
+  MatvecTiles tiles;
+  MatvecConfig config = matvec_config(problem, tiles, down);
+  tiles.column_tiles = default_column_tiles(problem, config);
+  const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
+  if (!down) {
+    // The blocks of a group split its rows' sum, so that one wave has every load on its way at once.
+    tiles.warps_k = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(steps))), 1, 4);
+    tiles.warps_n = tiles.warps_k >= 4 ? 1 : 4 / tiles.warps_k;
+  } else {
+    // A block has 16 rows for all groups: a warp for each group while there are few, and up to 16 warps.
+    const double groups = expected_experts(problem, tokens) + (problem.shared_size > 0 ? 1 : 0);
+    tiles.warps_n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::clamp(groups, 1.0, 8.0))));
+    tiles.warps_k = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(steps))), 1, 8 / tiles.warps_n);
+  }
+  const int turns = std::max(1, steps / tiles.warps_k);
+  tiles.stages = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(turns))), 1, 4);
+  config = matvec_config(problem, tiles, down);
+  while (tiles.stages > 1 && (config.fault() != nullptr || estimated_registers(config) > 224 ||
+                              estimated_registers(config) * config.threads() > device.registers_per_sm)) {
+    tiles.stages /= 2;
+    config = matvec_config(problem, tiles, down);
+  }
+  return tiles;
+}
+
+std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
+  std::vector<MatvecTiles> space{default_matvec_tiles(problem, down, device)};
+  const int column_tiles = space[0].column_tiles;
+  const auto add = [&](const MatvecTiles& tiles) {
+    if (std::find(space.begin(), space.end(), tiles) != space.end()) return;
+    if (worth_trying(problem, tiles, down, device)) space.push_back(tiles);
+  };
+  for (const int row_tiles : {1, 2}) {
+    for (const int warps_n : {1, 2, 4, 8, 16}) {
+      for (const int warps_k : {4, 8, 2, 1, 16}) {
+        for (const int stages : {4, 2, 8}) {
+          add({row_tiles, warps_n, warps_k, column_tiles, stages, device::CacheHint::streaming});
+        }
+      }
+    }
+  }
+  return space;
+}
+
+MatvecKernel::MatvecKernel(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const Target& target)
+    : config_(matvec_config(problem, tiles, down)) {
+  const char* fault = config_.fault();
+  require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
+  check_programmatic(config_.programmatic, target);
+  const KernelText& text = down ? kDown : kUp;
+  const std::string signature =
+      fmt::format("{}.{} {}", text.operator_name, text.kernel, fields_text(to_fields(config_)));
+  spec_ = kernel_spec(text, signature, designated_initializer(config_), config_.threads(), target);
+}
+
+LaunchGeometry MatvecKernel::geometry(std::int64_t tokens) const {
+  const std::int64_t chunk = config_.chunk_tokens(), chunks = (tokens + chunk - 1) / chunk;
+  require(chunks <= 65535, "M={}: the matvec class serves up to {} tokens a call", tokens, 65535 * chunk);
+  const std::int64_t pairs = std::min(tokens, chunk) * config_.slots();
+  LaunchGeometry geometry;
+  geometry.grid[0] = tokens == 0 ? 0 : static_cast<std::uint32_t>(config_.tiles_n());
+  geometry.grid[1] = static_cast<std::uint32_t>(config_.down ? chunks : pairs);
+  geometry.grid[2] = static_cast<std::uint32_t>(config_.down ? 1 : chunks);
+  geometry.block[0] = static_cast<std::uint32_t>(config_.threads());
+  geometry.shared_bytes = static_cast<std::uint32_t>(config_.shared_bytes(static_cast<int>(pairs)));
+  geometry.programmatic = config_.programmatic;
+  return geometry;
+}
+
+}  // namespace gdnjit::moe

@@ -1,0 +1,325 @@
+// A warp's product of expert weights and tokens: rows of a matrix times up to 8 column_tiles columns, over the steps of
+// the rows that are the warp's. Who holds what: moe/matvec_config.cuh and device/mma.cuh.
+#pragma once
+
+#include "device/memory.cuh"
+#include "device/mma.cuh"
+#include "moe/pairs.cuh"
+#include "moe/weights.cuh"
+
+namespace gdnjit::moe {
+
+template <MatvecConfig c>
+struct Product {
+  using Format = Weights<c.weights, c.multiplies_f16()>;
+  static constexpr device::Element kElement = c.multiplies_f16() ? device::Element::f16 : device::Element::bf16;
+  enum : int {
+    kTiles = c.product_tiles(),
+    kColumnTiles = c.column_tiles,
+    kScales = c.lane_scales(),
+    kScaleWords = (kScales * c.scale_bytes() + 3) / 4,
+    kParts = c.in_parts(),
+    kZeros = c.zero_point == ZeroPoint::eight ? 1 : kScales,
+  };
+  // With one tile of columns the inputs of a step travel with its weights; more of them are loaded where they are used.
+  enum : bool { kInputsAhead = c.column_tiles == 1 && c.in_parts() == 1 };
+
+  // This lane's two rows, g and g + 8, of each tile.
+  struct Rows {
+    const unsigned char* data[kTiles][2];
+    const unsigned char* scales[kTiles][2];
+    const unsigned char* zeros[kTiles][2];
+  };
+
+  // What is on its way for one step.
+  struct Stage {
+    unsigned words[kTiles][2][4];
+    unsigned scales[kTiles][2][kScaleWords];
+    unsigned zeros[kTiles][2][kZeros];
+    unsigned inputs[kInputsAhead ? c.chunks() : 1][4];
+  };
+
+  // This lane's column of each tile of columns: where its token's inputs are, or nullptr for zeros.
+  struct Columns {
+    const unsigned char* inputs[kColumnTiles];
+  };
+
+  using Sums = float[kTiles][kColumnTiles][4];
+
+  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % device::kWarpLanes; }
+  static constexpr int steps(int in) { return (in + c.step_k() - 1) / c.step_k(); }
+
+  // `row` of matrix `m` with `in` weights in a row becomes this lane's row `half` of tile `tile`.
+  static __device__ __forceinline__ void set_row(const ExpertMatrix& m, int in, int row, int tile, int half,
+                                                 Rows& rows) {
+    const int groups = c.groups(in);
+    rows.data[tile][half] =
+        static_cast<const unsigned char*>(m.data) + static_cast<long long>(row) * (in / 8 * c.bits());
+    if constexpr (c.scaled()) {
+      const int scale_row = c.weights == WeightFormat::fp8_block ? row / 128 : row;
+      rows.scales[tile][half] =
+          static_cast<const unsigned char*>(m.scales) + static_cast<long long>(scale_row) * groups * c.scale_bytes();
+    }
+    if constexpr (c.zero_point == ZeroPoint::packed) {
+      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + static_cast<long long>(row / 2) * groups;
+    } else if constexpr (c.zero_point == ZeroPoint::real) {
+      rows.zeros[tile][half] =
+          static_cast<const unsigned char*>(m.zeros) + static_cast<long long>(row) * groups * c.scale_bytes();
+    }
+  }
+
+  // The columns of `count` tokens, whose inputs are at input_of(0) and so on.
+  template <typename InputOf>
+  static __device__ __forceinline__ void set_columns(int count, InputOf&& input_of, Columns& columns) {
+    const int g = lane() / 4, t = lane() % 4;
+    const bool own_group = g % c.group_columns() == t * c.group_columns() / 4;
+#pragma unroll
+    for (int tile = 0; tile < kColumnTiles; ++tile) {
+      const int place = (tile * kTileColumns + g) / c.group_columns();
+      columns.inputs[tile] = own_group && place < count ? input_of(place) : nullptr;
+    }
+  }
+
+  // Issues the loads of a step's weights; what lies behind a row's end is 0.
+  static __device__ __forceinline__ void load_weights(const Rows& rows, int in, int step, Stage& stage) {
+    const int row_bytes = in / 8 * c.bits();
+    const int start = step * kStepBytes + lane() % 4 * 16;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        load_row(rows.data[tile][half], start, row_bytes, stage.words[tile][half]);
+        if constexpr (c.scaled()) load_scales(rows, in, step, tile, half, stage);
+      }
+    }
+  }
+
+  // Issues the loads of the step's inputs, if they travel with the weights.
+  static __device__ __forceinline__ void load_inputs_ahead(const Columns& columns, int in, int step, Stage& stage) {
+    if constexpr (kInputsAhead) {
+#pragma unroll
+      for (int chunk = 0; chunk < c.chunks(); ++chunk) {
+        load_eight(columns.inputs[0], input_place(step, chunk), in, stage.inputs[chunk]);
+      }
+    }
+  }
+
+  // Adds a step's products to the sums.
+  static __device__ __forceinline__ void accumulate(const Stage& stage, const Columns& columns, int in, int step,
+                                                    Sums& sums) {
+#pragma unroll
+    for (int part = 0; part < c.lane_groups(); ++part) {
+      float products[kTiles][kColumnTiles][4] = {};
+      float ones[kColumnTiles][4] = {};  // the sums of the inputs, in every row
+#pragma unroll
+      for (int i = 0; i < c.chunks() / c.lane_groups(); ++i) {
+        multiply(stage, columns, in, step, part * (c.chunks() / c.lane_groups()) + i, products, ones);
+      }
+      add_scaled(stage, part, products, ones, sums);
+    }
+  }
+
+ private:
+  // Tiles begin at even rows, unless gate and up take turns.
+  static __device__ __forceinline__ bool in_odd_row(int tile) {
+    if (c.gated() && c.gate_order == GateOrder::interleaved) return tile % 2 != 0;
+    return lane() / 4 % 2 != 0;
+  }
+
+  // The first of the eight inputs that this lane feeds to chunk `chunk`.
+  static __device__ __forceinline__ int input_place(int step, int chunk) {
+    return step * c.step_k() + lane() % 4 * c.lane_k() + chunk * 8;
+  }
+
+  static __device__ __forceinline__ void load_row(const unsigned char* row, int start, int row_bytes,
+                                                  unsigned (&words)[4]) {
+    enum : int { kWords = c.weight_vector / 4 };
+#pragma unroll
+    for (int piece = 0; piece < 4; piece += kWords) {
+      unsigned loaded[kWords] = {};
+      if (start + 4 * piece < row_bytes)
+        device::load_words<c.weight_vector, c.cache_hint>(row + start + 4 * piece, loaded);
+#pragma unroll
+      for (int w = 0; w < kWords; ++w) words[piece + w] = loaded[w];
+    }
+  }
+
+  // The group of a lane's first scale in a step.
+  static __device__ __forceinline__ int first_group(int step) {
+    if constexpr (c.group_size == 0) {
+      return 0;
+    } else if constexpr (c.group_size >= c.step_k()) {
+      return step * c.step_k() / c.group_size;
+    } else {
+      const int column = 2 * (lane() % 4) % c.group_columns();
+      return (step * c.group_columns() + column) * c.lane_groups();
+    }
+  }
+
+  static __device__ __forceinline__ void load_scales(const Rows& rows, int in, int step, int tile, int half,
+                                                     Stage& stage) {
+    const int first = first_group(step), groups = c.groups(in);
+    enum : int { kVector = c.scale_vector, kBytes = c.scale_vector * c.scale_bytes() };
+#pragma unroll
+    for (int w = 0; w < kScaleWords; ++w) stage.scales[tile][half][w] = 0;
+#pragma unroll
+    for (int i = 0; i < kScales; i += kVector) {
+      if (first + i >= groups) continue;
+      const unsigned char* const from = rows.scales[tile][half] + (first + i) * c.scale_bytes();
+      put_bits<kBytes>(from, i * c.scale_bytes(), stage.scales[tile][half]);
+    }
+    if constexpr (c.zero_point != ZeroPoint::eight) {
+#pragma unroll
+      for (int i = 0; i < kScales; ++i) {
+        stage.zeros[tile][half][i] = 0;
+        if (first + i >= groups) continue;
+        if constexpr (c.zero_point == ZeroPoint::packed) {
+          stage.zeros[tile][half][i] = rows.zeros[tile][half][first + i];
+        } else {
+          unsigned bits[1] = {0};
+          put_bits<dtype_bytes(c.scale_dtype)>(rows.zeros[tile][half] + (first + i) * c.scale_bytes(), 0, bits);
+          stage.zeros[tile][half][i] = bits[0];
+        }
+      }
+    }
+  }
+
+  // kBytes from memory to byte `place` of a row of words.
+  template <int kBytes, int kWords>
+  static __device__ __forceinline__ void put_bits(const unsigned char* from, int place, unsigned (&words)[kWords]) {
+    if constexpr (kBytes == 1) {
+      words[place / 4] |= static_cast<unsigned>(*from) << 8 * (place % 4);
+    } else if constexpr (kBytes == 2) {
+      words[place / 4] |= static_cast<unsigned>(*reinterpret_cast<const unsigned short*>(from)) << 8 * (place % 4);
+    } else {
+      unsigned loaded[kBytes / 4];
+      device::load_words<kBytes, device::CacheHint::normal>(from, loaded);
+#pragma unroll
+      for (int w = 0; w < kBytes / 4; ++w) words[place / 4 + w] = loaded[w];
+    }
+  }
+
+  static __device__ __forceinline__ unsigned bits_at(const unsigned* words, int place) {
+    return words[place / 4] >> 8 * (place % 4);
+  }
+
+  // Eight inputs as they lie in memory, 16-bit ones; zeros where there are none.
+  static __device__ __forceinline__ void load_eight(const unsigned char* inputs, int k, int in, unsigned (&words)[4]) {
+#pragma unroll
+    for (int w = 0; w < 4; ++w) words[w] = 0;
+    if (inputs != nullptr && k < in) device::load_words<16, device::CacheHint::normal>(inputs + 2 * k, words);
+  }
+
+  // Eight inputs as elements, in parts that add up to them.
+  static __device__ __forceinline__ void load_parts(const unsigned char* inputs, int k, int in,
+                                                    unsigned (&words)[kParts][4]) {
+    if constexpr (kParts == 1) {
+      load_eight(inputs, k, in, words[0]);
+    } else {
+      float values[8] = {};
+      if (inputs != nullptr && k < in)
+        device::load_elements<c.in_dtype, 16 / dtype_bytes(c.in_dtype), 8>(inputs, k, values);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+        for (int w = 0; w < 4; ++w) words[part][w] = take_bf16(values[2 * w], values[2 * w + 1]);
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void multiply(const Stage& stage, const Columns& columns, int in, int step,
+                                                  int chunk, float (&products)[kTiles][kColumnTiles][4],
+                                                  float (&ones)[kColumnTiles][4]) {
+    unsigned b[kColumnTiles][kParts][4];
+#pragma unroll
+    for (int column = 0; column < kColumnTiles; ++column) {
+      unsigned words[kParts][4];
+      if constexpr (kInputsAhead) {
+#pragma unroll
+        for (int w = 0; w < 4; ++w) words[0][w] = stage.inputs[chunk][w];
+      } else {
+        load_parts(columns.inputs[column], input_place(step, chunk), in, words);
+      }
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
+    }
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      unsigned rows[2][4];
+      Format::fragment(stage.words[tile][0], chunk, rows[0]);
+      Format::fragment(stage.words[tile][1], chunk, rows[1]);
+      if constexpr (c.weight_parts() == 2) {
+        unsigned rest[2][4];
+#pragma unroll
+        for (int r = 0; r < 8; ++r) split_f16(rows[r / 4][r % 4], rows[r / 4][r % 4], rest[r / 4][r % 4]);
+        multiply_tile(rest[0], rest[1], b, products[tile]);
+      }
+      multiply_tile(rows[0], rows[1], b, products[tile]);
+    }
+    if constexpr (Format::kBiased) {
+      constexpr unsigned kOne = both<c.multiplies_f16()>(0x3f80, 0x3c00);
+      const unsigned one[4] = {kOne, kOne, kOne, kOne};
+      multiply_tile(one, one, b, ones);
+    }
+  }
+
+  // Rows g and g + 8, eight weights of each lane, times every column.
+  static __device__ __forceinline__ void multiply_tile(const unsigned (&first)[4], const unsigned (&second)[4],
+                                                       const unsigned (&b)[kColumnTiles][kParts][4],
+                                                       float (&sums)[kColumnTiles][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+      const unsigned a[4] = {first[i], second[i], first[i + 1], second[i + 1]};
+#pragma unroll
+      for (int column = 0; column < kColumnTiles; ++column) {
+#pragma unroll
+        for (int part = kParts; part-- > 0;) {  // the smallest first
+          const unsigned inputs[2] = {b[column][part][i], b[column][part][i + 1]};
+          device::mma_m16n8k16<kElement>(sums[column], a, inputs);
+        }
+      }
+    }
+  }
+
+  static __device__ __forceinline__ void add_scaled(const Stage& stage, int part,
+                                                    const float (&products)[kTiles][kColumnTiles][4],
+                                                    const float (&ones)[kColumnTiles][4], Sums& sums) {
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int half = i / 2, index = (c.group_columns() > 1 ? i % 2 : 0) * c.lane_groups() + part;
+        float scale = 1.0f, offset = 0.0f, zero = 0.0f;
+        if constexpr (c.scaled()) {
+          scale = scale_of < c.weights,
+          c.weights == WeightFormat::fp8_block
+              ? DType::f32
+              : c.scale_dtype > (bits_at(stage.scales[tile][half], index * c.scale_bytes()));
+        }
+        if constexpr (Format::kBiased) {
+          offset = 24.0f;  // 16 and the middle of 0 .. 15
+          if constexpr (c.zero_point == ZeroPoint::packed) {
+            offset =
+                16.0f + static_cast<float>(stage.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
+          } else if constexpr (c.zero_point == ZeroPoint::real) {
+            zero = scale_of<c.weights, c.scale_dtype>(stage.zeros[tile][half][index % kZeros]);
+          }
+        }
+#pragma unroll
+        for (int column = 0; column < kColumnTiles; ++column) {
+          float& sum = sums[tile][column][i];
+          if constexpr (!c.scaled()) {
+            sum += products[tile][column][i];
+          } else if constexpr (!Format::kBiased) {
+            sum = fmaf(scale, products[tile][column][i], sum);
+          } else {
+            sum = fmaf(scale, fmaf(-offset, ones[column][i], products[tile][column][i]), sum);
+            if constexpr (c.zero_point == ZeroPoint::real) sum = fmaf(zero, ones[column][i], sum);
+          }
+        }
+      }
+    }
+  }
+};
+
+}  // namespace gdnjit::moe

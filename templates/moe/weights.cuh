@@ -1,0 +1,186 @@
+// Weights as they lie in memory to operands of mma.m16n8k16, in registers and without tables.
+//
+// fragment() turns eight consecutive weights of a row into four registers, two elements each: the low halves hold
+// weights first(r), the high halves second(r). Tokens are laid out in the same pairs (pair_up()).
+#pragma once
+
+#include <gdnjit/moe_options.h>
+
+#include "device/convert.cuh"
+
+namespace gdnjit::moe {
+
+// Bits of a constant as 16-bit element in both halves of a register.
+template <bool kF16>
+constexpr unsigned both(unsigned bf16, unsigned f16) {
+  const unsigned bits = kF16 ? f16 : bf16;
+  return bits << 16 | bits;
+}
+
+// a b in both halves; the product of a number and a power of two, exact also where `a` is subnormal. (Adding -0 keeps
+// the sign of zeros.)
+template <bool kF16>
+__device__ __forceinline__ unsigned scale_pair(unsigned a, unsigned b) {
+  unsigned d;
+  if constexpr (kF16) {
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u));
+  } else {
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(0x80008000u));
+  }
+  return d;
+}
+
+__device__ __forceinline__ unsigned permute_bytes(unsigned a, unsigned b, unsigned selector) {
+  unsigned d;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(selector));
+  return d;
+}
+
+// What of x a bf16 keeps, and the rest.
+__device__ __forceinline__ unsigned take_bf16(float& low, float& high) {
+  const float values[2] = {low, high};
+  unsigned words[1];
+  device::pack<DType::bf16>(values, words);
+  low -= __uint_as_float(words[0] << 16);
+  high -= __uint_as_float(words[0] & 0xffff0000u);
+  return words[0];
+}
+
+// Of one format; kF16: the elements are fp16, else bf16. Both hold every weight of up to 8 bits exactly.
+template <WeightFormat kFormat, bool kF16>
+struct Weights {
+  enum : bool {
+    // Pairs are weights j and j + 4 of an eight: both halves of a word are masked at once.
+    kPairsAcross = weight_bits(kFormat) == 4,
+    // Elements are weights plus 16: the exponent's bits are put over a nibble, and nothing is subtracted. What that
+    // adds to a sum is 16 times the sum of the group's inputs, which one more mma yields for all rows at once.
+    kBiased = kFormat == WeightFormat::int4,
+  };
+
+  static __device__ __forceinline__ void fragment(const unsigned (&words)[4], int chunk, unsigned (&a)[4]) {
+    if constexpr (kFormat == WeightFormat::bf16 || kFormat == WeightFormat::f16) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) a[r] = words[r];
+    } else if constexpr (kFormat == WeightFormat::int4) {
+      nibbles(words[chunk], a);
+    } else if constexpr (kFormat == WeightFormat::mxfp4 || kFormat == WeightFormat::nvfp4) {
+      e2m1(words[chunk], a);
+    } else {
+#pragma unroll
+      for (int w = 0; w < 2; ++w) {
+        unsigned pairs[2];
+        if constexpr (kFormat == WeightFormat::int8) {
+          int8(words[2 * chunk + w], pairs);
+        } else {
+          e4m3(words[2 * chunk + w], pairs);
+        }
+        a[2 * w] = pairs[0];
+        a[2 * w + 1] = pairs[1];
+      }
+    }
+  }
+
+ private:
+  // 16 + q: of 16.0 the last bit before the point is bit 3 of a bf16 and bit 6 of an fp16.
+  static __device__ __forceinline__ void nibbles(unsigned word, unsigned (&a)[4]) {
+    constexpr unsigned kMask = both<kF16>(0x0078, 0x03c0), kSixteen = both<kF16>(0x4180, 0x4c00);
+    constexpr int kPlace = kF16 ? 6 : 3;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int right = 4 * j - kPlace;
+      const unsigned moved = right > 0 ? word >> right : word << -right;
+      a[j] = (moved & kMask) | kSixteen;
+    }
+  }
+
+  // Sign, two bits of exponent and one of fraction go to their places; what is left is a power of two, that also makes
+  // a half of the subnormal 1.
+  static __device__ __forceinline__ void e2m1(unsigned word, unsigned (&a)[4]) {
+    constexpr unsigned kMask = both<kF16>(0x01c0, 0x0e00), kPower = both<kF16>(0x7e80, 0x7400);
+    constexpr int kPlace = kF16 ? 3 : 6;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const unsigned moved = word << (12 - 4 * j);
+      a[j] = scale_pair<kF16>((moved & 0x80008000u) | ((moved >> kPlace) & kMask), kPower);
+    }
+  }
+
+  // The same for four bits of exponent and three of fraction. The two codes of NaN read as 480.
+  static __device__ __forceinline__ void e4m3(unsigned word, unsigned (&pairs)[2]) {
+    constexpr unsigned kMask = both<kF16>(0x07f0, 0x3f80), kPower = both<kF16>(0x7b80, 0x5c00);
+    constexpr int kPlace = kF16 ? 1 : 4;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const unsigned high_bytes = permute_bytes(word, 0, j == 0 ? 0x1404 : 0x3424);
+      pairs[j] = scale_pair<kF16>((high_bytes & 0x80008000u) | ((high_bytes >> kPlace) & kMask), kPower);
+    }
+  }
+
+  // The byte with its sign bit flipped, q + 128, under the exponent of a number whose last bit is 1; then the
+  // difference, which is exact.
+  static __device__ __forceinline__ void int8(unsigned word, unsigned (&pairs)[2]) {
+    const unsigned biased = word ^ 0x80808080u;
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      if constexpr (kF16) {
+        const unsigned sum = permute_bytes(biased, 0x64646464u, j == 0 ? 0x4140 : 0x4342);  // 1024 + 128 + q
+        asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(pairs[j]) : "r"(sum), "r"(0x64806480u));
+      } else {
+        float values[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const unsigned sum = permute_bytes(biased, 0x4b000000u, 0x7440u | static_cast<unsigned>(2 * j + i));
+          values[i] = __uint_as_float(sum) - (8388608.0f + 128.0f);
+        }
+        unsigned words[1];
+        device::pack<DType::bf16>(values, words);
+        pairs[j] = words[0];
+      }
+    }
+  }
+};
+
+// Eight elements of a token, in order, to the pairs of a format.
+template <bool kPairsAcross>
+__device__ __forceinline__ void pair_up(const unsigned (&words)[4], unsigned (&b)[4]) {
+  if constexpr (kPairsAcross) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) b[j] = permute_bytes(words[j / 2], words[2 + j / 2], j % 2 == 0 ? 0x5410 : 0x7632);
+  } else {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) b[j] = words[j];
+  }
+}
+
+// Two weights in fp16 as bf16 and what that leaves of them.
+__device__ __forceinline__ void split_f16(unsigned pair, unsigned& first, unsigned& rest) {
+  const unsigned words[1] = {pair};
+  float values[2];
+  device::unpack<DType::f16, 2>(words, values);
+  first = take_bf16(values[0], values[1]);
+  rest = take_bf16(values[0], values[1]);
+}
+
+// A scale as it lies in memory, its bits lowest first.
+template <WeightFormat kFormat, DType kDtype>
+__device__ __forceinline__ float scale_of(unsigned bits) {
+  if constexpr (kFormat == WeightFormat::mxfp4) {
+    // e8m0: an exponent. 0 is 2^-127, 255 is NaN.
+    const unsigned exponent = bits & 0xffu;
+    if (exponent == 0xffu) return __uint_as_float(0x7fc00000u);
+    return __uint_as_float(exponent == 0 ? 0x00400000u : exponent << 23);
+  } else if constexpr (kFormat == WeightFormat::nvfp4) {
+    const unsigned magnitude = bits & 0x7fu;
+    if (magnitude == 0x7fu) return __uint_as_float(0x7fc00000u);
+    return __uint_as_float((bits & 0x80u) << 24 | magnitude << 20) * 0x1p120f;
+  } else if constexpr (kDtype == DType::f32) {
+    return __uint_as_float(bits);
+  } else {
+    const unsigned words[1] = {bits & 0xffffu};
+    float value[1];
+    device::unpack<kDtype, 1>(words, value);
+    return value[0];
+  }
+}
+
+}  // namespace gdnjit::moe

@@ -1,0 +1,17 @@
+// The workload of "moe.route": logits that are typical, or full of ties, NaN and infinities.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tests/reference/workload.h"
+
+namespace gdnjit::reference {
+
+std::unique_ptr<Workload> make_moe_route_workload(const FieldMap& problem, Inputs inputs, std::uint64_t seed);
+std::unique_ptr<CallWorkload> make_moe_route_workload(const CallDescription& call,
+                                                      std::vector<std::vector<std::byte>> contents);
+
+}  // namespace gdnjit::reference
