@@ -241,6 +241,7 @@ class ForwardOperator : public Operator {
   }
 
   std::vector<OperatorPart> parts(const FieldMap& problem) const override { return parts_of(parse(problem)); }
+  bool runs_all_parts() const override { return true; }
 
  private:
   static ForwardProblem parse(const FieldMap& fields) { return complete_forward(from_fields<ForwardProblem>(fields)); }
