@@ -20,7 +20,7 @@ namespace {
 static_assert(every_field_visited<ForwardProblem>());
 
 constexpr std::string_view kName = "moe.forward";
-constexpr std::int64_t kPartAlignment = 256;
+constexpr std::int64_t kPartAlignment = 128;
 
 std::int64_t aligned(std::int64_t bytes) { return (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment; }
 

@@ -66,8 +66,10 @@ bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool 
   if (registers > 255 || registers * config.threads() > device.registers_per_sm) return false;
   const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
   if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
-    return false;                                                                        // warps without a step
-  if (config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;  // stages without a step
+    return false;  // warps without a step
+  // Stages without a step; the second product's stream goes on through its groups.
+  if (!down && config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;
+  if (config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block) return false;
   return config.warps() >= 2;
 }
 
@@ -163,7 +165,7 @@ std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool
   for (const int row_tiles : {1, 2}) {
     for (const int warps_n : {1, 2, 4, 8, 16}) {
       for (const int warps_k : {4, 8, 2, 1, 16}) {
-        for (const int stages : {4, 2, 8}) {
+        for (const int stages : {4, 2, 8, 3}) {
           add({row_tiles, warps_n, warps_k, column_tiles, stages});
         }
       }

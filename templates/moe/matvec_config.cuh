@@ -23,7 +23,7 @@ enum : int {
   kStepBytes = 64,    // of a row that the four lanes of a step load
   kChunkPairs = 512,  // the most pairs of token and slot that one block looks at
   kMaxMatvecWarps = 16,
-  kMaxMatvecBytes = 99 * 1024,  // shared memory that every architecture from sm_80 on has
+  kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
 
 // The signature of a kernel: two kernels of one stage with equal configs have equal source.
@@ -122,14 +122,20 @@ struct MatvecConfig {
 
   // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp; then
   //   first product: the sums of every warp, [warp][tile][16][columns], and the pairs of every warp's group
-  //   second: the sums of every pair, [warps_k][pairs][rows], of every pair its expert and whether it leads a group,
-  //   and of every group its expert, its size and its pairs
+  //   second: the sums of every pair, [warps_k][pairs][rows], of every pair its expert and its place among that one's
+  //   pairs, of every group its expert, its size and its pairs, and the number of groups
+  // The tables by which the second product finds its groups lie where the weights will.
+  constexpr int expert_slots() const { return (experts + 2) / 2 * 2; }
+  constexpr int front_bytes(int pairs) const {
+    const int tables = ((2 + (pairs + 31) / 32) * expert_slots() + 15) / 16 * 16;
+    const int rings = warps() * ring_bytes();
+    return down && tables > rings ? tables : rings;
+  }
   constexpr int ring_bytes() const { return stages * product_tiles() * 2 * 512; }  // of a warp
   constexpr int sums_pitch() const { return column_tiles * kTileColumns + 1; }
   constexpr int shared_bytes(int pairs) const {
-    const int rings = warps() * ring_bytes();
-    if (!down) return rings + 4 * warps() * (product_tiles() * kTileRows * sums_pitch() + kTileColumns);
-    return rings + 4 * (warps_k * pairs * block_n() + pairs * (4 + group_tokens()) + 32);
+    if (!down) return front_bytes(0) + 4 * warps() * (product_tiles() * kTileRows * sums_pitch() + kTileColumns);
+    return front_bytes(pairs) + 4 * (warps_k * pairs * block_n() + pairs * (4 + group_tokens()) + 4);
   }
 
   // Why the tiles cannot work, or nullptr.

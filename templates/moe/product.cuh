@@ -277,41 +277,46 @@ struct Product {
 #pragma unroll
       for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
     }
+    // The fragments of all tiles, then all tiles' products in turn: an mma that waits for the one before it on the same
+    // sums would wait 33 clocks.
+    enum : int { kRest = c.weight_parts() == 2 ? kTiles : 0, kOnes = kTiles + kRest };
+    unsigned rows[kTiles + kRest + 1][2][4];
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      unsigned rows[2][4];
-      Format::fragment(codes[tile][0], chunk, rows[0]);
-      Format::fragment(codes[tile][1], chunk, rows[1]);
+      Format::fragment(codes[tile][0], chunk, rows[tile][0]);
+      Format::fragment(codes[tile][1], chunk, rows[tile][1]);
       if constexpr (c.weight_parts() == 2) {
-        unsigned rest[2][4];
 #pragma unroll
-        for (int r = 0; r < 8; ++r) split_f16(rows[r / 4][r % 4], rows[r / 4][r % 4], rest[r / 4][r % 4]);
-        multiply_tile(rest[0], rest[1], b, products[tile]);
+        for (int r = 0; r < 8; ++r) {
+          split_f16(rows[tile][r / 4][r % 4], rows[tile][r / 4][r % 4], rows[kTiles + tile][r / 4][r % 4]);
+        }
       }
-      multiply_tile(rows[0], rows[1], b, products[tile]);
     }
-    if constexpr (Format::kBiased) {
-      constexpr unsigned kOne = both<c.multiplies_f16()>(0x3f80, 0x3c00);
-      const unsigned one[4] = {kOne, kOne, kOne, kOne};
-      multiply_tile(one, one, b, ones);
+    constexpr unsigned kOne = both<c.multiplies_f16()>(0x3f80, 0x3c00);
+#pragma unroll
+    for (int r = 0; r < 8; ++r) rows[kOnes][r / 4][r % 4] = kOne;
+#pragma unroll
+    for (int part = kParts; part-- > 0;) {  // the smallest first
+#pragma unroll
+      for (int i = 0; i < 4; i += 2) {
+#pragma unroll
+        for (int tile = kTiles + kRest - 1; tile >= 0; --tile) {
+          multiply_pairs(rows[tile], b, part, i, products[tile % kTiles]);
+        }
+        if constexpr (Format::kBiased) multiply_pairs(rows[kOnes], b, part, i, ones);
+      }
     }
   }
 
-  // Rows g and g + 8, eight weights of each lane, times every column.
-  static __device__ __forceinline__ void multiply_tile(const unsigned (&first)[4], const unsigned (&second)[4],
-                                                       const unsigned (&b)[kColumnTiles][kParts][4],
-                                                       float (&sums)[kColumnTiles][4]) {
+  // Rows g and g + 8, four weights of each lane, times every column.
+  static __device__ __forceinline__ void multiply_pairs(const unsigned (&rows)[2][4],
+                                                        const unsigned (&b)[kColumnTiles][kParts][4], int part, int i,
+                                                        float (&sums)[kColumnTiles][4]) {
+    const unsigned a[4] = {rows[0][i], rows[1][i], rows[0][i + 1], rows[1][i + 1]};
 #pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      const unsigned a[4] = {first[i], second[i], first[i + 1], second[i + 1]};
-#pragma unroll
-      for (int column = 0; column < kColumnTiles; ++column) {
-#pragma unroll
-        for (int part = kParts; part-- > 0;) {  // the smallest first
-          const unsigned inputs[2] = {b[column][part][i], b[column][part][i + 1]};
-          device::mma_m16n8k16<kElement>(sums[column], a, inputs);
-        }
-      }
+    for (int column = 0; column < kColumnTiles; ++column) {
+      const unsigned inputs[2] = {b[column][part][i], b[column][part][i + 1]};
+      device::mma_m16n8k16<kElement>(sums[column], a, inputs);
     }
   }
 

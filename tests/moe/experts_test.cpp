@@ -223,7 +223,8 @@ TEST_CASE("every field that shapes a kernel changes its key, and M does not") {
     const FieldMap problem = op.complete(parse_fields(text));
     std::string all;
     const FieldMap tiles = op.default_tiles(op.complete(parse_fields("M=1 weights=int4 shared_size=64")), device);
-    for (const KernelSpec& spec : op.instantiate(problem, tiles, Target{})->kernels()) all += spec.signature + "\n";
+    const auto instance = op.instantiate(problem, tiles, Target{});
+    for (const KernelSpec& spec : instance->kernels()) all += spec.signature + "\n";
     return all;
   };
   for (const Operator* op : {&up(), &down()}) {

@@ -114,7 +114,7 @@ struct ForwardArgs {
   ExpertWeights w1{}, shared_w1{};
   TensorView shared_gate{};
   ExpertWeights w2{}, shared_w2{};
-  TensorView workspace{};  // u8, at least ForwardPlan::workspace_bytes(M), 256-byte aligned
+  TensorView workspace{};  // u8, at least ForwardPlan::workspace_bytes(M), 128-byte aligned
   TensorView y{};
 };
 
