@@ -15,8 +15,8 @@
 
 namespace gdnjit::moe {
 
-// Which expert of this device a pair belongs to; -1: none. `ids` below 0 or from `known_ids` on are nobody's and are
-// not looked up.
+// Which expert of this device the id at `pair` means; -1: none. `ids` below 0 or from `known_ids` on are nobody's and
+// are not looked up.
 template <DType kIdDtype, bool kMapped, int kExperts>
 __device__ __forceinline__ int local_expert(const void* ids, long long pair, const int* expert_map, int known_ids) {
   const long long id = device::load_index<kIdDtype>(ids, pair);
@@ -50,11 +50,13 @@ struct Align {
   struct SharedMemoryPlan {
     unsigned counts[c.warps][kExperts];  // a warp's pairs of an expert; then those before it; then its next row
     unsigned block_counts[kExperts];     // of this block
-    unsigned totals[kExperts];           // of all blocks
-    unsigned starts[kExperts];           // an expert's first row
-    unsigned bases[kExperts];            // its first row of this block
+    unsigned bases[kExperts];            // an expert's first row of this block
   };
   static_assert(sizeof(SharedMemoryPlan) == c.shared_bytes(), "host and device disagree on shared memory");
+
+  // Experts of kFlight pairs of each lane, on their way at once. A warp's first are kept from counting to scattering:
+  // all that a warp has of up to 128 pairs.
+  using Batch = int[kFlight];
 
   // Where this warp works. Whole warps have the same.
   struct Place {
@@ -73,29 +75,61 @@ struct Align {
     return at;
   }
 
-  // Calls use(pair, expert) for the warp's pairs in order, all lanes together; lanes beyond the last have expert -1.
-  template <typename Use>
-  static __device__ __forceinline__ void each_pair(const AlignParams& p, const Place& at, Use use) {
-    for (long long begin = at.first; begin < at.last; begin += kFlight * device::kWarpLanes) {
-      int experts[kFlight];
+  static __device__ __forceinline__ long long place_of(const AlignParams& p, long long pair) {
+    if (p.ids_stride == p.top_k) return pair;
+    // Pairs are numbers of 32 bits.
+    const int token = static_cast<int>(pair) / p.top_k, slot = static_cast<int>(pair) % p.top_k;
+    return token * p.ids_stride + slot;
+  }
+
+  // The warp's pairs from `begin` on, in order; those beyond its last have expert -1.
+  static __device__ __forceinline__ void load(const AlignParams& p, const Place& at, long long begin, Batch& experts) {
 #pragma unroll
-      for (int i = 0; i < kFlight; ++i) {
-        const long long pair = begin + i * device::kWarpLanes + at.lane;
-        experts[i] = pair < at.last
-                         ? local_expert<c.id_dtype, c.expert_map, kExperts>(p.ids, pair, p.expert_map, p.known_ids)
-                         : -1;
+    for (int i = 0; i < kFlight; ++i) {
+      const long long pair = begin + i * device::kWarpLanes + at.lane;
+      experts[i] = -1;
+      if (pair < at.last) {
+        experts[i] =
+            local_expert<c.id_dtype, c.expert_map, kExperts>(p.ids, place_of(p, pair), p.expert_map, p.known_ids);
       }
+    }
+  }
+
+  // Calls use(pair, expert) for the warp's pairs in order, all lanes together. `first` has the first of them.
+  template <typename Use>
+  static __device__ __forceinline__ void each_pair(const AlignParams& p, const Place& at, const Batch& first, Use use) {
+    Batch experts;
+#pragma unroll
+    for (int i = 0; i < kFlight; ++i) experts[i] = first[i];
+    for (long long begin = at.first; begin < at.last; begin += kFlight * device::kWarpLanes) {
+      if (begin > at.first) load(p, at, begin, experts);
 #pragma unroll
       for (int i = 0; i < kFlight; ++i) use(begin + i * device::kWarpLanes + at.lane, experts[i]);
     }
   }
 
-  // Which pairs are counted first does not matter, so lanes simply add.
-  static __device__ __forceinline__ void count(const AlignParams& p, const Place& at, SharedMemoryPlan& shared) {
+  // What no pair will fill, in all rows: those that are filled come later, behind a barrier of all blocks.
+  static __device__ __forceinline__ void clear(const AlignParams& p, const Place& at) {
+    const long long thread = static_cast<long long>(at.block) * kThreads + threadIdx.x;
+    const long long rows = kMasked ? static_cast<long long>(kExperts) * p.max_rows : p.capacity;
+    for (long long row = thread; row < rows; row += c.cluster * kThreads) {
+      p.pair_ids[row] = static_cast<int>(p.pairs);
+      if constexpr (c.layout == AlignLayout::contiguous) p.grouped_layout[row] = -1;
+    }
+    if constexpr (!kMasked) {
+      for (long long block = thread; block < rows / c.block_m; block += c.cluster * kThreads) p.expert_ids[block] = -1;
+    }
+  }
+
+  // Which pairs are counted first does not matter, so lanes simply add. Rows are cleared while ids are on their way.
+  static __device__ __forceinline__ void count(const AlignParams& p, const Place& at, SharedMemoryPlan& shared,
+                                               Batch& first) {
+    load(p, at, at.first, first);
+    clear(p, at);
     unsigned* const own = shared.counts[at.warp];
     for (int expert = at.lane; expert < kExperts; expert += device::kWarpLanes) own[expert] = 0;
     __syncwarp();
-    each_pair(p, at, [&](long long, int expert) {
+    each_pair(p, at, first, [&](long long, int expert) {
       if (expert >= 0) atomicAdd(&own[expert], 1u);
     });
   }
@@ -105,9 +139,10 @@ struct Align {
     return (pairs + c.block_m - 1) / c.block_m * c.block_m;
   }
 
-  // A thread sees to experts in a row. Turns counts into first rows; returns the rows that all experts take.
-  static __device__ __forceinline__ unsigned place(const Place& at, SharedMemoryPlan& shared) {
-    __shared__ unsigned warp_rows[device::kWarpLanes];
+  // A thread sees to experts in a row. Turns counts into first rows. Returns the rows that all experts take or, masked,
+  // the pairs that have none.
+  static __device__ __forceinline__ unsigned place(const AlignParams& p, const Place& at, SharedMemoryPlan& shared) {
+    __shared__ unsigned warp_sums[device::kWarpLanes];
     const int first = static_cast<int>(threadIdx.x) * kThreadExperts;
     for (int expert = first; expert < first + kThreadExperts && expert < kExperts; ++expert) {
       unsigned sum = 0;
@@ -121,7 +156,7 @@ struct Align {
     }
     if constexpr (c.cluster > 1) device::cluster_sync();
 
-    unsigned rows = 0;
+    unsigned sum_before = 0;
     for (int expert = first; expert < first + kThreadExperts && expert < kExperts; ++expert) {
       unsigned before = 0;
       unsigned total = 0;
@@ -137,36 +172,42 @@ struct Align {
         if (block < at.block) before += theirs;
         total += theirs;
       }
-      shared.totals[expert] = total;
-      shared.starts[expert] = rows;
-      shared.bases[expert] = before;
-      rows += padded(total);
+      shared.bases[expert] = kMasked ? before : before + sum_before;
+      if constexpr (kMasked) {
+        const unsigned most = static_cast<unsigned>(p.max_rows);
+        if (at.block == 0) p.masked_m[expert] = static_cast<int>(total < most ? total : most);
+        sum_before += total < most ? 0u : total - most;
+      } else {
+        sum_before += padded(total);
+      }
     }
     // Nobody leaves while others may still read its counts: see run().
     if constexpr (c.cluster > 1) device::cluster_arrive();
 
-    const unsigned up_to = device::prefix_sum(rows);
-    if (at.lane == device::kWarpLanes - 1) warp_rows[at.warp] = up_to;
+    const unsigned up_to = device::prefix_sum(sum_before);
+    if (at.lane == device::kWarpLanes - 1) warp_sums[at.warp] = up_to;
     __syncthreads();
-    unsigned start = up_to - rows;
+    unsigned start = up_to - sum_before;
     unsigned all = 0;
 #pragma unroll 8
     for (int warp = 0; warp < c.warps; ++warp) {
-      if (warp < at.warp) start += warp_rows[warp];
-      all += warp_rows[warp];
+      if (warp < at.warp) start += warp_sums[warp];
+      all += warp_sums[warp];
     }
-    for (int expert = first; expert < first + kThreadExperts && expert < kExperts; ++expert) {
-      shared.starts[expert] += start;
-      if constexpr (!kMasked) shared.bases[expert] += shared.starts[expert];
+    if constexpr (!kMasked) {
+      for (int expert = first; expert < first + kThreadExperts && expert < kExperts; ++expert) {
+        shared.bases[expert] += start;
+      }
     }
     __syncthreads();
     return all;
   }
 
-  // Deals the warp's pairs out in order.
-  static __device__ __forceinline__ void scatter(const AlignParams& p, const Place& at, SharedMemoryPlan& shared) {
+  // Deals the warp's pairs out in order. The pair in a block's first row names the block's expert.
+  static __device__ __forceinline__ void scatter(const AlignParams& p, const Place& at, SharedMemoryPlan& shared,
+                                                 const Batch& first) {
     unsigned* const own = shared.counts[at.warp];
-    each_pair(p, at, [&](long long pair, int expert) {
+    each_pair(p, at, first, [&](long long pair, int expert) {
       const StableRank rank = rank_in_warp(expert);
       if (expert >= 0) {
         const unsigned row = shared.bases[expert] + own[expert] + static_cast<unsigned>(rank.before);
@@ -177,58 +218,13 @@ struct Align {
         } else {
           p.pair_ids[row] = static_cast<int>(pair);
           if constexpr (c.layout == AlignLayout::contiguous) p.grouped_layout[row] = expert;
+          if (row % c.block_m == 0) p.expert_ids[row / c.block_m] = expert;
         }
       }
       __syncwarp();
       if (expert >= 0 && rank.before == 0) own[expert] += static_cast<unsigned>(rank.count);
       __syncwarp();
     });
-  }
-
-  static __device__ __forceinline__ void pad_row(const AlignParams& p, long long row) {
-    p.pair_ids[row] = static_cast<int>(p.pairs);
-    if constexpr (c.layout == AlignLayout::contiguous) p.grouped_layout[row] = -1;
-  }
-
-  // What no pair fills: the rest of each expert's rows, one warp an expert, and what lies behind the last.
-  static __device__ __forceinline__ void pad(const AlignParams& p, const Place& at, const SharedMemoryPlan& shared,
-                                             unsigned rows) {
-    for (int expert = at.block * c.warps + at.warp; expert < kExperts; expert += c.cluster * c.warps) {
-      const unsigned start = shared.starts[expert];
-      const unsigned total = shared.totals[expert];
-      const unsigned end = padded(total);
-      for (unsigned row = total + at.lane; row < end; row += device::kWarpLanes) pad_row(p, start + row);
-      for (unsigned block = at.lane; block < end / c.block_m; block += device::kWarpLanes) {
-        p.expert_ids[start / c.block_m + block] = expert;
-      }
-    }
-    const long long thread = static_cast<long long>(at.block) * kThreads + threadIdx.x;
-    for (long long row = rows + thread; row < p.capacity; row += c.cluster * kThreads) pad_row(p, row);
-    for (long long block = rows / c.block_m + thread; block < p.capacity / c.block_m; block += c.cluster * kThreads) {
-      p.expert_ids[block] = -1;
-    }
-    if (thread == 0) p.total_padded[0] = static_cast<int>(rows);
-  }
-
-  // The same for a fixed number of rows an expert. `dropped` is the sum of what did not fit.
-  static __device__ __forceinline__ void pad_masked(const AlignParams& p, const Place& at,
-                                                    const SharedMemoryPlan& shared) {
-    const unsigned most = static_cast<unsigned>(p.max_rows);
-    for (int expert = at.block * c.warps + at.warp; expert < kExperts; expert += c.cluster * c.warps) {
-      const unsigned total = shared.totals[expert];
-      const unsigned used = total < most ? total : most;
-      int* const rows = p.pair_ids + static_cast<long long>(expert) * p.max_rows;
-      for (unsigned row = used + at.lane; row < most; row += device::kWarpLanes) rows[row] = static_cast<int>(p.pairs);
-      if (at.lane == 0) p.masked_m[expert] = static_cast<int>(used);
-    }
-    if (at.block != 0 || at.warp != 0) return;
-    unsigned dropped = 0;
-    for (int expert = at.lane; expert < kExperts; expert += device::kWarpLanes) {
-      const unsigned total = shared.totals[expert];
-      dropped += total > most ? total - most : 0u;
-    }
-    dropped = device::prefix_sum(dropped);
-    if (at.lane == device::kWarpLanes - 1) p.dropped[0] = static_cast<int>(dropped);
   }
 
   static __device__ __forceinline__ void run(const AlignParams& p) {
@@ -239,15 +235,12 @@ struct Align {
       device::wait_for_previous_grid();
     }
     const Place at = locate(p);
-    count(p, at, shared);
+    Batch first;
+    count(p, at, shared, first);
     __syncthreads();
-    const unsigned rows = place(at, shared);
-    scatter(p, at, shared);
-    if constexpr (kMasked) {
-      pad_masked(p, at, shared);
-    } else {
-      pad(p, at, shared, rows);
-    }
+    const unsigned sum = place(p, at, shared);
+    scatter(p, at, shared, first);
+    if (at.block == 0 && threadIdx.x == 0) *(kMasked ? p.dropped : p.total_padded) = static_cast<int>(sum);
     if constexpr (c.cluster > 1) device::cluster_wait();
   }
 };

@@ -31,8 +31,8 @@ struct AlignConfig {
     const long long all = static_cast<long long>(cluster) * warps * 32;
     return (pairs + all - 1) / all * 32;
   }
-  // Words of shared memory: each warp's count of each expert, and four numbers of an expert.
-  constexpr int shared_words() const { return (warps + 4) * experts; }
+  // Words of shared memory: each warp's count of each expert, and two numbers of an expert.
+  constexpr int shared_words() const { return (warps + 2) * experts; }
   constexpr int shared_bytes() const { return 4 * shared_words(); }
 
   // Why the kernel cannot be, or nullptr.
@@ -71,7 +71,7 @@ constexpr void visit_fields(const AlignConfig& c, Visitor&& visit) {
 
 // The kernel's only argument, passed by value.
 struct AlignParams {
-  const void* ids;        // [pairs]
+  const void* ids;        // [M,k], tokens ids_stride apart
   const int* expert_map;  // [ids]
   int* pair_ids;          // [capacity], masked [E,max_rows]
   int* expert_ids;        // [capacity / block_m]
@@ -81,8 +81,10 @@ struct AlignParams {
   int* dropped;           // [1]
   long long pairs;        // M k
   long long capacity;     // rows that the call's pairs may take
-  int known_ids;          // ids from 0 to this are experts somewhere
-  int max_rows;           // of an expert, masked
+  long long ids_stride;
+  int known_ids;  // ids from 0 to this are experts somewhere
+  int max_rows;   // of an expert, masked
+  int top_k;
 };
 
 }  // namespace gdnjit::moe

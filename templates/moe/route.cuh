@@ -16,6 +16,7 @@
 #include "device/grid.cuh"
 #include "device/math.cuh"
 #include "device/memory.cuh"
+#include "device/sort.cuh"
 #include "device/warp.cuh"
 #include "moe/route_config.cuh"
 
@@ -23,11 +24,25 @@ namespace gdnjit::moe {
 
 // An unsigned number that is larger the larger the value; 0 is below all of them, and what no finite value has.
 __device__ __forceinline__ unsigned ordered(float value) {
-  const unsigned bits = __float_as_uint(value);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  const int bits = __float_as_int(value);
+  return static_cast<unsigned>(bits ^ (bits >> 31 | static_cast<int>(0x80000000u)));
 }
 __device__ __forceinline__ float from_ordered(unsigned key) {
   return __uint_as_float((key & 0x80000000u) != 0 ? key & 0x7fffffffu : ~key);
+}
+
+enum : unsigned { kIdBits = 1023 };
+static_assert(kMaxExperts == kIdBits + 1);
+
+// The same of a number of 16 bits and its expert in one: among equals the lower expert's is the larger. A NaN is as low
+// as -infinity.
+__device__ __forceinline__ unsigned packed_key(float value, int id) {
+  const float lowest = __uint_as_float(0xff800000u);  // -infinity
+  return (ordered(fmaxf(value, lowest) + 0.0f) & ~kIdBits) | (kIdBits - static_cast<unsigned>(id));
+}
+__device__ __forceinline__ int packed_id(unsigned key) { return static_cast<int>(kIdBits - (key & kIdBits)); }
+__device__ __forceinline__ float packed_value(unsigned key) {
+  return from_ordered((key & 0x80000000u) != 0 ? key & ~kIdBits : key | kIdBits);
 }
 
 // Finite, and 0 has one sign, so that equal numbers have equal keys.
@@ -47,26 +62,6 @@ __device__ __forceinline__ float hyperbolic_tangent(float u) {
   const float size = fabsf(u);
   const float far = 1.0f - 2.0f * device::reciprocal_approx(1.0f + device::exponential(2.0f * size));
   return size < 0.25f ? near : copysignf(far, u);
-}
-
-// An expert of a lane: its key and its place among the lane's.
-struct Ranked {
-  unsigned key;
-  int place;
-};
-
-// The best of kCount keys from kFirst on; among equals the lower place.
-template <int kFirst, int kCount, int kKeys>
-__device__ __forceinline__ Ranked best_of(const unsigned (&keys)[kKeys]) {
-  if constexpr (kCount == 1) {
-    return {keys[kFirst], kFirst};
-  } else {
-    constexpr int kHalf = kCount / 2;
-    const Ranked low = best_of<kFirst, kHalf>(keys);
-    const Ranked high = best_of<kFirst + kHalf, kCount - kHalf>(keys);
-    const bool is_high = high.key > low.key;
-    return {is_high ? high.key : low.key, is_high ? high.place : low.place};
-  }
 }
 
 // An expert as it was chosen.
@@ -89,6 +84,13 @@ struct TokenRouter {
     kLaneExperts = c.lane_experts(),
     kGroupExperts = c.group_experts(),
     kGroupLanes = c.group_lanes(),
+    kSortExperts = kLaneExperts > 16  ? 32
+                   : kLaneExperts > 8 ? 16
+                   : kLaneExperts > 4 ? 8
+                   : kLaneExperts > 2 ? 4
+                                      : 2,
+    kNeeded = kLaneExperts < c.top_k ? kLaneExperts : c.top_k,  // of a lane's experts in order
+    kUnroll = kNeeded <= 8 ? 8 : 2,
     kSumLanes = c.top_k > 16  ? 32
                 : c.top_k > 8 ? 16
                 : c.top_k > 4 ? 8
@@ -105,11 +107,13 @@ struct TokenRouter {
 
   static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x % device::kWarpLanes); }
   static __device__ __forceinline__ int group() { return lane() / kGroupLanes; }
+  static __device__ __forceinline__ int first_of(int any_lane) {
+    return any_lane / kGroupLanes * kGroupExperts + any_lane % kGroupLanes * kLaneExperts;
+  }
   // The lane's first expert, and whether it has that many.
-  static __device__ __forceinline__ int first_in_group() { return lane() % kGroupLanes * kLaneExperts; }
-  static __device__ __forceinline__ int first() { return group() * kGroupExperts + first_in_group(); }
+  static __device__ __forceinline__ int first() { return first_of(lane()); }
   static __device__ __forceinline__ bool has(int place) {
-    return group() < c.groups && first_in_group() + place < kGroupExperts;
+    return group() < c.groups && lane() % kGroupLanes * kLaneExperts + place < kGroupExperts;
   }
 
   // The lane's numbers of a row of E; those of experts that it does not have are 0.
@@ -173,33 +177,29 @@ struct TokenRouter {
     return z;
   }
 
+  // The two largest of them and one more key.
+  static __device__ __forceinline__ void take_in(unsigned key, unsigned& largest, unsigned& second) {
+    const unsigned lower = key > largest ? largest : key;
+    largest = key > largest ? key : largest;
+    second = lower > second ? lower : second;
+  }
+
   // Takes the experts of groups that are not kept out of the choice.
   static __device__ __forceinline__ void keep_groups(unsigned (&keys)[kLaneExperts]) {
-    Ranked best = best_of<0, kLaneExperts>(keys);
-    unsigned worth = best.key;
-    if constexpr (c.group_score == GroupScore::max) {
+    unsigned worth = 0;
+    unsigned second = 0;
 #pragma unroll
-      for (int offset = 1; offset < kGroupLanes; offset *= 2) {
-        const unsigned other = device::from_lane_xor(worth, offset);
-        worth = other > worth ? other : worth;
-      }
-    } else {
-      unsigned second = 0;
+    for (int place = 0; place < kLaneExperts; ++place) take_in(keys[place], worth, second);
 #pragma unroll
-      for (int place = 0; place < kLaneExperts; ++place) {
-        if (place != best.place && keys[place] > second) second = keys[place];
-      }
-#pragma unroll
-      for (int offset = 1; offset < kGroupLanes; offset *= 2) {
-        const unsigned other = device::from_lane_xor(worth, offset);
+    for (int offset = 1; offset < kGroupLanes; offset *= 2) {
+      const unsigned other = device::from_lane_xor(worth, offset);
+      if constexpr (c.sums_scores()) {
         const unsigned other_second = device::from_lane_xor(second, offset);
-        const unsigned lower = other > worth ? worth : other;
-        worth = other > worth ? other : worth;
         second = other_second > second ? other_second : second;
-        second = lower > second ? lower : second;
       }
-      worth = ordered(from_ordered(worth) + from_ordered(second) + 0.0f);
+      take_in(other, worth, second);
     }
+    if constexpr (c.sums_scores()) worth = ordered(from_ordered(worth) + from_ordered(second) + 0.0f);
     int better = 0;
 #pragma unroll
     for (int other = 0; other < c.groups; ++other) {
@@ -212,32 +212,60 @@ struct TokenRouter {
     }
   }
 
-  // The k largest keys: lane `slot` gets that slot's expert and key. A lane always knows its best expert and the next,
-  // so a round of the loop is one maximum over the lanes, one vote and two selections; which expert follows is found
-  // out while the next round's maximum is under way.
-  static __device__ __forceinline__ Chosen take_largest(unsigned (&keys)[kLaneExperts]) {
-    const auto remove = [&keys](int removed) {
+  // One round of the choice: the largest of all lanes' keys, each lane's in order, goes to lane `slot`. `won`: it was
+  // this lane's, and what follows takes its place.
+  static __device__ __forceinline__ void pop(unsigned (&sorted)[kLaneExperts], bool won) {
 #pragma unroll
-      for (int place = 0; place < kLaneExperts; ++place) {
-        if (place == removed) keys[place] = 0;
-      }
-    };
-    Ranked head = best_of<0, kLaneExperts>(keys);
-    remove(head.place);
-    Ranked next = best_of<0, kLaneExperts>(keys);
-    Chosen mine{0, 0};
-#pragma unroll 1
+    for (int place = 0; place < kNeeded; ++place) {
+      const unsigned following = place + 1 < kNeeded ? sorted[(place + 1) % kNeeded] : 0u;
+      sorted[place] = won ? following : sorted[place];
+    }
+  }
+
+  // The k largest keys where each has its expert in it and no two are equal: lane `slot` gets that slot's. A round is
+  // one maximum over the lanes, one comparison and a step of the lane that had it.
+  static __device__ __forceinline__ unsigned take_largest_packed(unsigned (&keys)[kLaneExperts]) {
+    device::sort_descending<0, kSortExperts>(keys);
+    unsigned mine = 0;
+#pragma unroll kUnroll
     for (int slot = 0; slot < c.top_k; ++slot) {
-      const unsigned largest = device::max_over_lanes(head.key);
-      const int winner = __ffs(static_cast<int>(device::lanes_where(head.key == largest))) - 1;
-      const int id = static_cast<int>(device::from_lane(static_cast<unsigned>(first() + head.place), winner));
-      if (lane() == slot) mine = {largest, id};
-      const bool won = lane() == winner;
-      if (won) head = next;
-      remove(won ? next.place : -1);
-      next = best_of<0, kLaneExperts>(keys);
+      const unsigned largest = device::max_over_lanes(keys[0]);
+      pop(keys, keys[0] == largest);
+      if (lane() == slot) mine = largest;
     }
     return mine;
+  }
+
+  // The same where keys may be equal: lane `slot` gets that slot's key and expert. Of the lanes with the largest key
+  // the lowest has the lowest ids, and of its experts with that key the first, then the second: which one it was is
+  // found out behind the rounds, for all slots at once.
+  static __device__ __forceinline__ Chosen take_largest(const unsigned (&keys)[kLaneExperts]) {
+    unsigned sorted[kLaneExperts];
+#pragma unroll
+    for (int place = 0; place < kLaneExperts; ++place) sorted[place] = keys[place];
+    device::sort_descending<0, kSortExperts>(sorted);
+    const unsigned this_lane = 1u << lane();
+    const unsigned up_to_this = device::lanes_below() | this_lane;
+    unsigned mine = 0;
+    unsigned lanes = 0;
+#pragma unroll kUnroll
+    for (int slot = 0; slot < c.top_k; ++slot) {
+      const unsigned largest = device::max_over_lanes(sorted[0]);
+      const unsigned equals = device::lanes_where(sorted[0] == largest);
+      pop(sorted, (equals & up_to_this) == this_lane);
+      if (lane() == slot) mine = largest, lanes = equals;
+    }
+    const int winner = lane() < c.top_k ? __ffs(static_cast<int>(lanes)) - 1 : 0;
+    const unsigned same = device::lanes_with_same(mine) & device::lanes_with_same(static_cast<unsigned>(winner));
+    int to_pass = __popc(static_cast<int>(same & device::lanes_below()));
+    int place = 0;
+#pragma unroll
+    for (int other = 0; other < kLaneExperts; ++other) {
+      const bool equal = device::from_lane(keys[other], winner) == mine;
+      if (equal && to_pass == 0) place = other;
+      to_pass -= equal ? 1 : 0;
+    }
+    return {mine, lane() < c.top_k ? first_of(winner) + place : 0};
   }
 
   // The weight of this lane's slot from its z; lanes without a slot give 0.
@@ -264,7 +292,9 @@ struct TokenRouter {
     Softmax softmax{0.0f, 1.0f};
     if constexpr (c.chooses_by_input()) {
 #pragma unroll
-      for (int place = 0; place < kLaneExperts; ++place) keys[place] = ordered(made_finite(z[place]));
+      for (int place = 0; place < kLaneExperts; ++place) {
+        keys[place] = c.packs_ids() ? packed_key(z[place], first() + place) : ordered(made_finite(z[place]));
+      }
     }
     if constexpr (!c.chooses_by_input() || c.scoring == Scoring::softmax) {
 #pragma unroll
@@ -287,6 +317,10 @@ struct TokenRouter {
     }
     if constexpr (c.groups_kept < c.groups) keep_groups(keys);
 
+    if constexpr (c.packs_ids()) {
+      const unsigned key = take_largest_packed(keys);
+      return {packed_id(key), weight(logit(packed_value(key), 0.0f), softmax)};
+    }
     const Chosen chosen = take_largest(keys);
     // Where the key is no logit, the slot's lane looks its expert's up again: in the L1 by now, once for all slots.
     float slot_z = from_ordered(chosen.key);

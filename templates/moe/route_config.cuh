@@ -52,6 +52,8 @@ struct RouteConfig {
   }
   // Whether even by the logits as they lie in memory: a soft-cap keeps their order.
   constexpr bool chooses_by_input() const { return chooses_by_logits() && !router_bias && !sums_scores(); }
+  // Whether number and expert fit one key: logits of 16 bits are fp32 numbers whose 13 lowest bits are 0, ids have 10.
+  constexpr bool packs_ids() const { return chooses_by_input() && dtype_bytes(logits_dtype) == 2; }
 
   constexpr int threads() const { return warps * 32; }
   constexpr long long grid(long long tokens) const { return (tokens + warps - 1) / warps; }

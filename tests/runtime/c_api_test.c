@@ -223,6 +223,28 @@ static void test_chunk(gdnjit_runtime* runtime) {
   gdnjit_release(runtime, memory);
 }
 
+/* A token's two best experts of four. */
+static void test_route(gdnjit_runtime* runtime) {
+  static float logits[4] = {0, 2, 1, 2}, weights[2];
+  static int32_t ids[2];
+  gdnjit_plan* plan = NULL;
+  Call call;
+  int i;
+  CHECK(gdnjit_plan_create(runtime, "moe.route", "E=4 k=2 scoring=topk_softmax", &plan) == GDNJIT_OK);
+  if (plan == NULL) return;
+  memset(&call, 0, sizeof(call));
+  call.count = gdnjit_plan_tensor_count(plan);
+  add(&call, plan, "logits", logits, 1, 4, 1, 1);
+  add(&call, plan, "topk_weights", weights, 1, 2, 1, 1);
+  add(&call, plan, "topk_ids", ids, 1, 2, 1, 1);
+  for (i = 0; i < 3; ++i) call.tensors[i].ndim = 2;
+  call.tensors[gdnjit_plan_tensor_index(plan, "topk_ids")].dtype.code = kDLInt;
+  CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK);
+  CHECK(ids[0] == 1 && ids[1] == 3);
+  CHECK(weights[0] == 0.5F && weights[1] == 0.5F);
+  gdnjit_plan_destroy(plan);
+}
+
 static void test_bad_problems(gdnjit_runtime* runtime) {
   gdnjit_plan* plan = (gdnjit_plan*)&failures; /* overwritten by every failure */
   const char* const names[] = {"H", NULL};
@@ -287,6 +309,7 @@ int main(void) {
   test_run(runtime);
   test_tokens(runtime);
   test_chunk(runtime);
+  test_route(runtime);
   test_bad_problems(runtime);
   test_memory(runtime);
   gdnjit_runtime_destroy(runtime);

@@ -121,6 +121,24 @@ TEST_CASE("only chosen records that are ok count, of the same problem but for B"
   CHECK(!match_record({row}, bucket, TuningBasis::measured));
 }
 
+TEST_CASE("the range is that of M where a problem has tokens in place of a batch") {
+  const auto row = [](const char* tokens, const char* tiles) {
+    TuningRecord made = record(fakes::gpu_info(), 8, 2);
+    made.problem = fmt::format("M={} E=256", tokens);
+    made.tiles = tiles;
+    return made;
+  };
+  const std::vector<TuningRecord> rows{row("1", "warps=1"), row("64", "warps=4")};
+  const auto found = [&](const char* bucket) {
+    return match_record(rows, parse_fields(bucket), TuningBasis::measured);
+  };
+  CHECK(found("M=2 E=256")->record->tiles == "warps=1");
+  CHECK(found("M=32 E=256")->record->tiles == "warps=4");
+  CHECK(found("M=64 E=256")->exact);
+  CHECK(!found("M=128 E=256"));
+  CHECK(!found("M=8 E=512"));
+}
+
 TEST_CASE("a graph timing goes before a stream timing of the same problem") {
   const DeviceInfo h200 = fakes::gpu_info();
   TuningRecord stream = record(h200, 8, 2);

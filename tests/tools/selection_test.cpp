@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "codegen/registry.h"
 #include "tests/tools/messages.h"
 #include "tools/gdn-tune/selection.h"
 
@@ -179,6 +180,13 @@ TEST_CASE("a problem is given field by field, with its operator in front, by --o
   CHECK(both({.operators = {"gdn.two"}, .problems = {"H=2"}}).problems.front().op == &kTwo);
   CHECK(contains(message_of([&] { both({.problems = {"H=2"}}); }), "name the operator with --op"));
   CHECK(shown(both({.operators = {"gdn.one"}, .batches = {"3"}}), {"B", "H"}) == Texts{"B=3 H=16"});
+}
+
+TEST_CASE("batches are M of an operator that has tokens in their place") {
+  const Selection selection =
+      select_problems({.operators = {"moe.route", "gdn.step"}, .batches = {"1", "8"}}, operators());
+  CHECK(shown(selection, {"B", "M"}) == Texts{"M=1", "M=8", "B=1", "B=8"});
+  CHECK(selection.named_fields == Texts{"M", "B"});
 }
 
 TEST_CASE("misses become problems") {

@@ -8,6 +8,7 @@
 #include <gdnjit/gdn_forward.h>
 #include <gdnjit/gdn_options.h>
 #include <gdnjit/moe_align.h>
+#include <gdnjit/moe_convert.h>
 #include <gdnjit/moe_options.h>
 #include <gdnjit/moe_route.h>
 #include <gdnjit/options.h>
