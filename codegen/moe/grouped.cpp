@@ -223,8 +223,7 @@ class GroupedInstance : public Instance {
                     plan.shared_bytes, tokens);
   }
   LaunchGeometry combine_geometry(std::int64_t tokens) const {
-    const std::int64_t threads = combine_.threads();
-    return geometry((tokens * combine_.vectors() + threads - 1) / threads, combine_.threads(), 0, tokens);
+    return geometry(tokens * combine_.token_blocks(), combine_.threads(), 0, tokens);
   }
   LaunchGeometry geometry(std::int64_t blocks, int threads, int shared_bytes, std::int64_t tokens) const {
     require(blocks <= std::numeric_limits<int>::max(), "M={}: a grid of {} blocks is more than a launch can hold",

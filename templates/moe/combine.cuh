@@ -1,7 +1,7 @@
 // The weighted sum over a token's slots, y = sum of weights times results, in the order of the slots and in fp32. A
 // thread has four neighbouring numbers of y of a token.
 //
-// grid = four numbers of all tokens, in blocks of threads
+// grid = tokens x blocks of a token
 #pragma once
 
 #include "device/grid.cuh"
@@ -17,9 +17,9 @@ struct Combine {
   enum : int { kThreads = c.threads() };
 
   static __device__ __forceinline__ void run(const MatvecParams& p) {
-    const long long index = static_cast<long long>(blockIdx.x) * kThreads + threadIdx.x;
-    if (index >= static_cast<long long>(p.tokens) * c.vectors()) return;
-    const int token = static_cast<int>(index / c.vectors()), place = static_cast<int>(index % c.vectors()) * 4;
+    const int block = static_cast<int>(blockIdx.x), vector = block % c.token_blocks() * kThreads + threadIdx.x;
+    if (vector >= c.vectors()) return;
+    const int token = block / c.token_blocks(), place = 4 * vector;
     device::wait_for_previous_grid();
     device::let_next_grid_start();
 

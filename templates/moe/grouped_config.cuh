@@ -200,6 +200,7 @@ struct CombineConfig {
   constexpr int slots() const { return top_k + (shared_size > 0 ? 1 : 0); }
   constexpr int threads() const { return 256; }
   constexpr int vectors() const { return hidden_size / 4; }  // of a token: four numbers a thread
+  constexpr int token_blocks() const { return (vectors() + threads() - 1) / threads(); }
 };
 
 template <typename Self, typename Visitor>

@@ -29,9 +29,11 @@ struct GroupedSm90 {
     kWarpgroup = 128,
     kRowBytes = 128,
     kUnits = kRowBytes / kUnitBytes,
-    kRowsApart = kWarpgroup / kUnits,        // rows between two copies of a thread
-    kCopies = c.block_m / kRowsApart,        // of a thread for a tile
-    kLag = c.stages > 2 ? c.stages - 2 : 1,  // tiles whose copies may be on their way
+    kRowsApart = kWarpgroup / kUnits,  // rows between two copies of a thread
+    kCopies = c.block_m / kRowsApart,  // of a thread for a tile
+    // Tiles whose copies may be on their way: one less than what the consumers hold free, who return a stage when the
+    // next one is there.
+    kLag = c.stages - 2,
     kProducerRegisters = 40,
     kConsumerRegisters = 232,
   };

@@ -39,7 +39,7 @@ constexpr const char* sm90_fault(const GroupedConfig& c) {
   if (c.block_n % 16 != 0 || c.block_n < 32 || c.weight_rows() > 256)
     return "block_n must be a multiple of 16 from 32 on, up to 256, with a gate up to 128";
   if (c.warps != 8) return "path=wgmma has 8 warps that multiply";
-  if (c.stages < 2 || c.stages > 8) return "stages must be 2 to 8";
+  if (c.stages < 3 || c.stages > 8) return "path=wgmma has 3 to 8 stages";
   if (c.group_m < 1 || c.group_m > 64) return "group_m must be 1 to 64";
   if (GroupedSm90Plan(c).shared_bytes > kGroupedBytes) return "stages need too much shared memory";
   return nullptr;
