@@ -163,6 +163,12 @@ void check_rows(const AlignProblem& problem, std::int64_t tokens, std::int64_t t
           rows, kLargestRow);
 }
 
+void check_max_rows(const AlignProblem& problem, std::int64_t max_rows) {
+  const std::int64_t most = kLargestRow / problem.experts;
+  require(max_rows >= 1 && max_rows <= most, "max_rows={}: must be 1 to {}, so that E={} times it is below 2^31",
+          max_rows, most, problem.experts);
+}
+
 // A dense output of i32 with room for `least` elements.
 int* take_output(TensorReader& reader, std::string_view name, std::int64_t least) {
   const TensorView& given = reader.peek();
@@ -179,8 +185,7 @@ AlignProblem complete_align(AlignProblem problem) {
   require(problem.experts >= 1 && problem.experts <= kMaxExperts, "E={}: must be 1 to {}", problem.experts,
           kMaxExperts);
   require(problem.block_m >= 1 && problem.block_m <= 1024, "block_m={}: must be 1 to 1024", problem.block_m);
-  require(problem.max_rows >= 1 && problem.max_rows <= kLargestRow, "max_rows={}: must be 1 to {}", problem.max_rows,
-          kLargestRow);
+  check_max_rows(problem, problem.max_rows);
   require(problem.known_experts >= 0, "known_experts={}: must not be negative", problem.known_experts);
   require(problem.expert_map || problem.known_experts == 0 || problem.known_experts == problem.experts,
           "known_experts={}: must be E={} without an expert_map", problem.known_experts, problem.experts);
@@ -260,7 +265,9 @@ void pack_align(const AlignProblem& problem, std::span<const TensorView> tensors
   if (problem.layout == AlignLayout::masked) {
     const TensorView& rows = reader.take_dense("masked_pair_ids", DType::i32, {problem.experts, kAnyExtent}, 2);
     params.pair_ids = static_cast<int*>(rows.data);
-    params.max_rows = static_cast<int>(std::min(extent(rows, 1), kLargestRow));
+    check_max_rows(problem, extent(rows, 1));
+    params.max_rows = static_cast<int>(extent(rows, 1));
+    params.capacity = problem.experts * extent(rows, 1);
     params.masked_m = take_output(reader, "masked_m", problem.experts);
     params.dropped = take_output(reader, "dropped", 1);
     return;

@@ -15,11 +15,10 @@
 
 namespace gdnjit::moe {
 
-// Which expert of this device the id at `pair` means; -1: none. `ids` below 0 or from `known_ids` on are nobody's and
-// are not looked up.
-template <DType kIdDtype, bool kMapped, int kExperts>
-__device__ __forceinline__ int local_expert(const void* ids, long long pair, const int* expert_map, int known_ids) {
-  const long long id = device::load_index<kIdDtype>(ids, pair);
+// Which expert of this device an id names; -1: none. Ids below 0 or from `known_ids` on are nobody's and are not looked
+// up.
+template <bool kMapped, int kExperts>
+__device__ __forceinline__ int local_expert(long long id, const int* expert_map, int known_ids) {
   if (id < 0 || id >= known_ids) return -1;
   int expert = static_cast<int>(id);
   if constexpr (kMapped) expert = expert_map[expert];
@@ -54,14 +53,15 @@ struct Align {
   };
   static_assert(sizeof(SharedMemoryPlan) == c.shared_bytes(), "host and device disagree on shared memory");
 
-  // Experts of kFlight pairs of each lane, on their way at once. A warp's first are kept from counting to scattering:
-  // all that a warp has of up to 128 pairs.
+  // The ids of kFlight pairs of each lane, on their way at once, and the experts that they name. A warp's first are
+  // kept from counting to scattering: all that a warp has of up to 128 pairs.
+  using Ids = long long[kFlight];
   using Batch = int[kFlight];
 
   // Where this warp works. Whole warps have the same.
   struct Place {
     int warp, lane, block;
-    long long first, last;  // pairs
+    unsigned first, last;  // pairs; numbers of pairs and rows stay below 2^31
   };
 
   static __device__ __forceinline__ Place locate(const AlignParams& p) {
@@ -69,9 +69,10 @@ struct Align {
     at.warp = device::warp_of_block();
     at.lane = static_cast<int>(threadIdx.x % device::kWarpLanes);
     at.block = static_cast<int>(blockIdx.x);
-    const long long run = c.warp_pairs(p.pairs);
-    at.first = (static_cast<long long>(at.block) * c.warps + at.warp) * run;
-    at.last = at.first + run < p.pairs ? at.first + run : p.pairs;
+    const unsigned pairs = static_cast<unsigned>(p.pairs);
+    const unsigned run = c.warp_pairs(pairs);
+    at.first = static_cast<unsigned>(at.block * c.warps + at.warp) * run;
+    at.last = at.first + run < pairs ? at.first + run : pairs;
     return at;
   }
 
@@ -82,16 +83,19 @@ struct Align {
     return token * p.ids_stride + slot;
   }
 
-  // The warp's pairs from `begin` on, in order; those beyond its last have expert -1.
-  static __device__ __forceinline__ void load(const AlignParams& p, const Place& at, long long begin, Batch& experts) {
+  // The warp's pairs from `begin` on, in order; those beyond its last have an id of nobody.
+  static __device__ __forceinline__ void load(const AlignParams& p, const Place& at, unsigned begin, Ids& ids) {
 #pragma unroll
     for (int i = 0; i < kFlight; ++i) {
-      const long long pair = begin + i * device::kWarpLanes + at.lane;
-      experts[i] = -1;
-      if (pair < at.last) {
-        experts[i] =
-            local_expert<c.id_dtype, c.expert_map, kExperts>(p.ids, place_of(p, pair), p.expert_map, p.known_ids);
-      }
+      const unsigned pair = begin + i * device::kWarpLanes + at.lane;
+      ids[i] = -1;
+      if (pair < at.last) ids[i] = device::load_index<c.id_dtype>(p.ids, place_of(p, pair));
+    }
+  }
+  static __device__ __forceinline__ void look_up(const AlignParams& p, const Ids& ids, Batch& experts) {
+#pragma unroll
+    for (int i = 0; i < kFlight; ++i) {
+      experts[i] = local_expert<c.expert_map, kExperts>(ids[i], p.expert_map, p.known_ids);
     }
   }
 
@@ -101,8 +105,12 @@ struct Align {
     Batch experts;
 #pragma unroll
     for (int i = 0; i < kFlight; ++i) experts[i] = first[i];
-    for (long long begin = at.first; begin < at.last; begin += kFlight * device::kWarpLanes) {
-      if (begin > at.first) load(p, at, begin, experts);
+    for (unsigned begin = at.first; begin < at.last; begin += kFlight * device::kWarpLanes) {
+      if (begin > at.first) {
+        Ids ids;
+        load(p, at, begin, ids);
+        look_up(p, ids, experts);
+      }
 #pragma unroll
       for (int i = 0; i < kFlight; ++i) use(begin + i * device::kWarpLanes + at.lane, experts[i]);
     }
@@ -110,26 +118,28 @@ struct Align {
 
   // What no pair will fill, in all rows: those that are filled come later, behind a barrier of all blocks.
   static __device__ __forceinline__ void clear(const AlignParams& p, const Place& at) {
-    const long long thread = static_cast<long long>(at.block) * kThreads + threadIdx.x;
-    const long long rows = kMasked ? static_cast<long long>(kExperts) * p.max_rows : p.capacity;
-    for (long long row = thread; row < rows; row += c.cluster * kThreads) {
+    const unsigned thread = static_cast<unsigned>(at.block) * kThreads + threadIdx.x;
+    const unsigned rows = static_cast<unsigned>(p.capacity);
+    for (unsigned row = thread; row < rows; row += c.cluster * kThreads) {
       p.pair_ids[row] = static_cast<int>(p.pairs);
       if constexpr (c.layout == AlignLayout::contiguous) p.grouped_layout[row] = -1;
     }
     if constexpr (!kMasked) {
-      for (long long block = thread; block < rows / c.block_m; block += c.cluster * kThreads) p.expert_ids[block] = -1;
+      for (unsigned block = thread; block < rows / c.block_m; block += c.cluster * kThreads) p.expert_ids[block] = -1;
     }
   }
 
   // Which pairs are counted first does not matter, so lanes simply add. Rows are cleared while ids are on their way.
   static __device__ __forceinline__ void count(const AlignParams& p, const Place& at, SharedMemoryPlan& shared,
                                                Batch& first) {
-    load(p, at, at.first, first);
+    Ids ids;
+    load(p, at, at.first, ids);
     clear(p, at);
+    look_up(p, ids, first);
     unsigned* const own = shared.counts[at.warp];
     for (int expert = at.lane; expert < kExperts; expert += device::kWarpLanes) own[expert] = 0;
     __syncwarp();
-    each_pair(p, at, first, [&](long long, int expert) {
+    each_pair(p, at, first, [&](unsigned, int expert) {
       if (expert >= 0) atomicAdd(&own[expert], 1u);
     });
   }
@@ -207,13 +217,13 @@ struct Align {
   static __device__ __forceinline__ void scatter(const AlignParams& p, const Place& at, SharedMemoryPlan& shared,
                                                  const Batch& first) {
     unsigned* const own = shared.counts[at.warp];
-    each_pair(p, at, first, [&](long long pair, int expert) {
+    each_pair(p, at, first, [&](unsigned pair, int expert) {
       const StableRank rank = rank_in_warp(expert);
       if (expert >= 0) {
         const unsigned row = shared.bases[expert] + own[expert] + static_cast<unsigned>(rank.before);
         if constexpr (kMasked) {
           if (row < static_cast<unsigned>(p.max_rows)) {
-            p.pair_ids[static_cast<long long>(expert) * p.max_rows + row] = static_cast<int>(pair);
+            p.pair_ids[static_cast<unsigned>(expert) * p.max_rows + row] = static_cast<int>(pair);
           }
         } else {
           p.pair_ids[row] = static_cast<int>(pair);

@@ -27,8 +27,8 @@ struct AlignConfig {
   constexpr int threads() const { return warps * 32; }
   constexpr int thread_experts() const { return (experts + threads() - 1) / threads(); }
   // Pairs are dealt to the warps of all blocks in runs of whole warps, in order: a lower warp has lower pairs.
-  constexpr long long warp_pairs(long long pairs) const {
-    const long long all = static_cast<long long>(cluster) * warps * 32;
+  constexpr unsigned warp_pairs(unsigned pairs) const {
+    const unsigned all = static_cast<unsigned>(cluster) * warps * 32;
     return (pairs + all - 1) / all * 32;
   }
   // Words of shared memory: each warp's count of each expert, and two numbers of an expert.
@@ -80,7 +80,7 @@ struct AlignParams {
   int* masked_m;          // [E]
   int* dropped;           // [1]
   long long pairs;        // M k
-  long long capacity;     // rows that the call's pairs may take
+  long long capacity;     // rows that the call's pairs may take; masked E max_rows
   long long ids_stride;
   int known_ids;  // ids from 0 to this are experts somewhere
   int max_rows;   // of an expert, masked

@@ -208,7 +208,7 @@ TEST_CASE("bad problems, tiles and arguments are refused by name, value and rule
   const auto refused = [](const char* text) { return thrown([&] { align().complete(parse_fields(text)); }); };
   CHECK(refused("E=1025") == "E=1025: must be 1 to 1024");
   CHECK(refused("block_m=0") == "block_m=0: must be 1 to 1024");
-  CHECK(refused("max_rows=0") == "max_rows=0: must be 1 to 2147483647");
+  CHECK(refused("max_rows=0") == "max_rows=0: must be 1 to 8388607, so that E=256 times it is below 2^31");
   CHECK(refused("E=8 known_experts=9") == "known_experts=9: must be E=8 without an expert_map");
   CHECK(refused("M=1000000000 k=8") == "M=1000000000: M * k = 1000000000 * 8 must be at most 2147483647");
   const auto tiles = [](const char* text, const char* arch) {

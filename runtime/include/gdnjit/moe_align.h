@@ -21,16 +21,15 @@ namespace gdnjit::moe {
 //     the expert of each block of block_m rows; total_padded the rows in use. Beyond them, up to
 //     align_capacity(M k, E, block_m) rows, pair numbers are M k and expert_ids -1.
 //   contiguous: the same, and for each row its expert, -1 for padding (DeepGEMM's grouped_layout)
-//   masked: max_rows rows for every expert, of which masked_m[e] are used; the others have pair number M k. Pairs
-//   beyond
-//     an expert's max_rows, in order, are left out, and `dropped` says how many were: nothing is written out of range
+//   masked: max_rows rows for every expert, of which masked_m[e] are used; the others have pair number M k. Pairs beyond
+//     an expert's max_rows, in order, are left out, and `dropped` says how many: nothing is written out of range
 struct AlignProblem {
   std::int64_t tokens = 64;  // M. Selects the tuned tiles; a plan serves every M
   int top_k = 8;             // k, likewise
   int experts = 256;         // E: those whose weights are here
   AlignLayout layout = AlignLayout::sorted;
   int block_m = 16;             // of sorted and contiguous, up to 1024
-  std::int64_t max_rows = 64;   // of masked, likewise taken from the tensor
+  std::int64_t max_rows = 64;   // of masked, taken from the tensor; E times it below 2^31
   bool expert_map = false;      // ids are looked up: expert parallelism
   int known_experts = 0;        // ids are 0 to this; 0: E. With expert_map its size, taken from the tensor
   DType id_dtype = DType::i32;  // i32 or i64
