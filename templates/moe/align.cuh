@@ -76,11 +76,11 @@ struct Align {
     return at;
   }
 
-  static __device__ __forceinline__ long long place_of(const AlignParams& p, long long pair) {
+  // Where a pair's id lies.
+  static __device__ __forceinline__ long long place_of(const AlignParams& p, unsigned pair) {
     if (p.ids_stride == p.top_k) return pair;
-    // Pairs are numbers of 32 bits.
-    const int token = static_cast<int>(pair) / p.top_k, slot = static_cast<int>(pair) % p.top_k;
-    return token * p.ids_stride + slot;
+    const unsigned slots = static_cast<unsigned>(p.top_k);
+    return static_cast<long long>(pair / slots) * p.ids_stride + pair % slots;
   }
 
   // The warp's pairs from `begin` on, in order; those beyond its last have an id of nobody.
