@@ -219,8 +219,12 @@ class GroupedInstance : public Instance {
     const std::int64_t tiles = blocks * product_.tiles_n();
     if (!multiplies_by_wgmma()) return geometry(tiles, product_.threads(), product_.shared_bytes(), tokens);
     const GroupedSm90Plan plan(product_);
-    return geometry(tiles_.blocks > 0 ? std::min<std::int64_t>(tiles, tiles_.blocks) : tiles, plan.threads,
-                    plan.shared_bytes, tokens);
+    const std::int64_t cluster = sm90_cluster(product_);
+    const std::int64_t clusters =
+        tiles_.blocks > 0 ? std::clamp<std::int64_t>(tiles_.blocks / cluster, 1, tiles) : tiles;
+    LaunchGeometry made = geometry(clusters * cluster, plan.threads, plan.shared_bytes, tokens);
+    made.cluster[0] = static_cast<std::uint32_t>(cluster);
+    return made;
   }
   LaunchGeometry combine_geometry(std::int64_t tokens) const {
     return geometry(tokens * combine_.token_blocks(), combine_.threads(), 0, tokens);
@@ -303,7 +307,8 @@ CombineConfig combine_config(const ExpertsProblem& problem) {
 
 std::int64_t grouped_workspace_bytes(const ExpertsProblem& problem, bool down, std::int64_t tokens) {
   std::int64_t bytes = 0;
-  for (const int block_m : {16, 32, 64, 128}) bytes = std::max(bytes, Workspace(problem, down, block_m, tokens).bytes);
+  for (const int block_m : {16, 32, 64, 128, 256})
+    bytes = std::max(bytes, Workspace(problem, down, block_m, tokens).bytes);
   return bytes;
 }
 

@@ -33,7 +33,7 @@ device::TensorMap weight_map(const GroupedConfig& config, const ExpertMatrix& ma
                             : interleaved       ? row_bytes
                                                 : outputs * row_bytes),
                   as_extent(experts == 1 ? kUnit : matrix.data_stride)};
-  spec.box = {static_cast<std::uint32_t>(config.block_k), static_cast<std::uint32_t>(config.block_n), 1, 1};
+  spec.box = {static_cast<std::uint32_t>(config.block_k), static_cast<std::uint32_t>(sm90_box_rows(config)), 1, 1};
   const TensorMap map = encoder.encode_tensor_map(spec);
   static_assert(sizeof(map) == sizeof(device::TensorMap));
   device::TensorMap result;

@@ -34,15 +34,20 @@ std::vector<GroupedTiles> wgmma_tiles(const ExpertsProblem& problem, bool down, 
   std::vector<GroupedTiles> space;
   if (device.arch != "sm_90a") return space;
   const int gates = grouped_config(problem, {}, down).gates();
-  for (const int rows : {256, 128, 192}) {
-    for (const int stages : {4, 3, 6}) {
-      for (const int group_m : {16, 8, 32}) {
-        for (const int blocks : {device.sm_count, 0}) {
-          const GroupedTiles tiles{ExpertPath::wgmma, 128, rows / gates, 64, stages, 8, group_m, blocks};
-          const GroupedConfig config = grouped_config(problem, tiles, down);
-          if (sm90_fault(config) != nullptr || tiles.block_n >= 2 * config.most_outputs()) continue;
-          if (GroupedSm90Plan(config).shared_bytes <= device.shared_bytes_per_block) space.push_back(tiles);
-        }
+  const auto add = [&](int block_m, int rows, int stages, int group_m, int blocks) {
+    const GroupedTiles tiles{ExpertPath::wgmma,         block_m, rows / gates, 64, stages, 8,
+                             group_m / (block_m / 128), blocks};
+    const GroupedConfig config = grouped_config(problem, tiles, down);
+    if (sm90_fault(config) != nullptr || tiles.block_n >= 2 * config.most_outputs()) return;
+    if (GroupedSm90Plan(config).shared_bytes <= device.shared_bytes_per_block) space.push_back(tiles);
+  };
+  // Two blocks that share the weights' way pay for twice the padding where an expert has many rows.
+  constexpr double kClusterShare = 512;
+  const int first = share_of(problem) >= kClusterShare ? 256 : 128;
+  for (const int block_m : {first, 384 - first}) {
+    for (const int rows : {256, 128}) {
+      for (const int blocks : {device.sm_count, 0}) {
+        for (const int group_m : {16, 8, 32}) add(block_m, rows, rows == 256 ? 4 : 6, group_m, blocks);
       }
     }
   }
@@ -81,11 +86,13 @@ std::vector<GroupedTiles> grouped_search_space(const ExpertsProblem& problem, bo
   };
   for (const GroupedTiles& tiles : wgmma_tiles(problem, down, device)) add(tiles);
   const double share = share_of(problem);
+  const bool wide_inputs = (down ? problem.h_dtype : problem.io_dtype) == DType::f32;
   for (const int block_m : {128, 64, 32, 16}) {
     if (block_m > 4 * share || 8 * block_m < share) continue;  // mostly padding; or weights for few rows at a time
-    for (const int block_n : {64, 128, 256, 32}) {
+    for (const int block_n : {64, 128, 256}) {
       for (const int block_k : {64, 128, 32}) {
-        for (const int stages : {4, 3, 2}) {
+        if (block_k == 32 && !wide_inputs) continue;
+        for (const int stages : {4, 3}) {
           for (const int warps : {8, 4}) {
             const GroupedTiles tiles{
                 .block_m = block_m, .block_n = block_n, .block_k = block_k, .stages = stages, .warps = warps};

@@ -3,10 +3,12 @@
 // swizzle.
 //
 // A block takes tile after tile, gridDim.x apart, so the stages of the next tile fill while the sums of this one are
-// stored. Of 128 rows a warpgroup has 64, and all outputs of the tile: gate's and up's sums of an output are in the
-// same lane, which ends with the activation.
+// stored. Two blocks of a cluster may have 256 rows of one expert, and each brings half of the weights for both: what
+// the L2 has to deliver falls by a third. Of 128 rows a warpgroup has 64, and all outputs of the tile: gate's and up's
+// sums of an output are in the same lane, which ends with the activation.
 #pragma once
 
+#include "device/cluster.cuh"
 #include "device/cp_async.cuh"
 #include "device/tma.cuh"
 #include "device/wgmma_bf16.cuh"
@@ -25,12 +27,15 @@ struct GroupedSm90 {
   enum : int {
     kThreads = kPlan.threads,
     kN = c.weight_rows(),
-    kConsumers = 2,  // warpgroups
+    kConsumers = 8,  // warps that multiply
+    kCluster = sm90_cluster(c),
+    kBoxRows = sm90_box_rows(c),
+    kBoxes = kN / kBoxRows,
     kWarpgroup = 128,
     kRowBytes = 128,
     kUnits = kRowBytes / kUnitBytes,
     kRowsApart = kWarpgroup / kUnits,  // rows between two copies of a thread
-    kCopies = c.block_m / kRowsApart,  // of a thread for a tile
+    kCopies = kSm90Rows / kRowsApart,  // of a thread for a tile
     // Tiles whose copies may be on their way: one less than what the consumers hold free, who return a stage when the
     // next one is there.
     kLag = c.stages - 2,
@@ -68,11 +73,15 @@ struct GroupedSm90 {
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < c.stages; ++stage) {
         device::mbarrier_init(full(base, stage), kWarpgroup + 1);
-        device::mbarrier_init(empty(base, stage), kConsumers * kWarpgroup);
+        device::mbarrier_init(empty(base, stage), kCluster * kConsumers);
       }
       device::fence_mbarrier_init();
     }
-    __syncthreads();
+    if constexpr (kCluster > 1) {
+      device::cluster_sync();
+    } else {
+      __syncthreads();
+    }
     device::wait_for_previous_grid();
     device::let_next_grid_start();
     if (warp < kWarpgroup / device::kWarpLanes) {
@@ -82,9 +91,16 @@ struct GroupedSm90 {
       device::increase_registers<kConsumerRegisters>();
       consume(p, base, warp - kWarpgroup / device::kWarpLanes);
     }
+    // Nobody leaves whom others may still send weights, or word that a stage is free.
+    if constexpr (kCluster > 1) device::cluster_sync();
   }
 
  private:
+  // Blocks of a cluster take the same tiles, each its own rows.
+  static __device__ __forceinline__ int first_tile() { return static_cast<int>(blockIdx.x) / kCluster; }
+  static __device__ __forceinline__ int tile_step() { return static_cast<int>(gridDim.x) / kCluster; }
+  static __device__ __forceinline__ int rank() { return kCluster > 1 ? static_cast<int>(device::cluster_rank()) : 0; }
+
   // ---- the warpgroup that brings tiles
 
   static __device__ __forceinline__ void produce(const GroupedSm90Params& p, unsigned base) {
@@ -92,19 +108,23 @@ struct GroupedSm90 {
     const int tiles = Rows::tiles(p.grouped);
     Ring ring, behind;
     int pending = 0;  // stages whose copies of this thread are on their way
-    for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
+    for (int tile = first_tile(); tile < tiles; tile += tile_step()) {
       Part part;
       if (!Rows::locate(p.grouped, tile, part)) continue;
       const unsigned char* rows[kCopies];  // nullptr: padding
 #pragma unroll
       for (int i = 0; i < kCopies; ++i) {
-        const int pair = Rows::pair_of(p.grouped, part, thread / kUnits + i * kRowsApart);
+        const int pair = Rows::pair_of(p.grouped, part, rank() * kSm90Rows + thread / kUnits + i * kRowsApart);
         rows[i] = pair < 0 ? nullptr : Rows::inputs_of(p.grouped, pair) + unit * kUnitBytes;
       }
       const device::TensorMap& map = part.is_shared ? p.shared : p.routed;
       const int steps = (part.in + c.block_k - 1) / c.block_k;
       for (int k = 0; k < steps; ++k) {
-        device::mbarrier_wait(empty(base, ring.stage), ring.phase ^ 1);
+        if constexpr (kCluster > 1) {
+          device::mbarrier_wait_cluster(empty(base, ring.stage), ring.phase ^ 1);
+        } else {
+          device::mbarrier_wait(empty(base, ring.stage), ring.phase ^ 1);
+        }
         if (thread == 0) load_weights(map, part, k, weights(base, ring.stage), full(base, ring.stage));
         copy_rows(rows, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
         device::cp_async_commit();
@@ -131,12 +151,17 @@ struct GroupedSm90 {
   static __device__ __forceinline__ void load_weights(const device::TensorMap& map, const Part& part, int k,
                                                       unsigned to, unsigned barrier) {
     device::mbarrier_arrive_expect(barrier, kPlan.weight_bytes);
+    const int expert = part.is_shared ? 0 : part.expert;
 #pragma unroll
-    for (int which = 0; which < c.gates(); ++which) {
-      const int place = c.gate_order == GateOrder::up_gate && c.gated() ? 1 - which : which;
-      const int expert = part.is_shared ? 0 : part.expert;
-      device::tensor_load(to + which * c.block_n * kRowBytes, map,
-                          device::Corner4{k * c.block_k, part.first_output, place, expert}, barrier);
+    for (int box = 0; box < kBoxes; ++box) {
+      const int which = c.gated() ? (c.gate_order == GateOrder::up_gate ? 1 - box : box) : 0;
+      const int output = part.first_output + (c.gated() ? 0 : box * kBoxRows);
+      const device::Corner4 corner{k * c.block_k, output, which, expert};
+      if constexpr (kCluster == 1) {
+        device::tensor_load(to + box * kBoxRows * kRowBytes, map, corner, barrier);
+      } else if (box % kCluster == rank()) {
+        device::tensor_load_multicast(to + box * kBoxRows * kRowBytes, map, corner, barrier, (1 << kCluster) - 1);
+      }
     }
   }
 
@@ -158,7 +183,7 @@ struct GroupedSm90 {
   static __device__ __forceinline__ void consume(const GroupedSm90Params& p, unsigned base, int warp) {
     const int tiles = Rows::tiles(p.grouped), group = warp / 4;
     Ring ring;
-    for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += static_cast<int>(gridDim.x)) {
+    for (int tile = first_tile(); tile < tiles; tile += tile_step()) {
       Part part;
       if (!Rows::locate(p.grouped, tile, part)) continue;
       Sums sums;
@@ -171,7 +196,7 @@ struct GroupedSm90 {
   }
 
   static __device__ __forceinline__ void multiply(unsigned base, int group, int steps, Ring& ring, Sums& sums) {
-    Ring before = ring;
+    int before = ring.stage;
     for (int k = 0; k < steps; ++k) {
       device::mbarrier_wait(full(base, ring.stage), ring.phase);
       device::wgmma_fence(sums);
@@ -190,20 +215,31 @@ struct GroupedSm90 {
       device::wgmma_commit();
       if (k > 0) {
         device::wgmma_wait<1>(sums);  // the step before is done with its stage
-        device::mbarrier_arrive(empty(base, before.stage));
-        before.next();
+        release(base, before);
       }
+      before = ring.stage;
       ring.next();
     }
     device::wgmma_wait<0>(sums);
-    device::mbarrier_arrive(empty(base, before.stage));
+    release(base, before);
+  }
+
+  // This warp is done with a stage. The weights in it came from all blocks of the cluster.
+  static __device__ __forceinline__ void release(unsigned base, int stage) {
+    __syncwarp();
+    const int lane = static_cast<int>(threadIdx.x) % device::kWarpLanes;
+    if constexpr (kCluster > 1) {
+      if (lane < kCluster) device::mbarrier_arrive_cluster(device::in_cluster(empty(base, stage), lane));
+    } else {
+      if (lane == 0) device::mbarrier_arrive(empty(base, stage));
+    }
   }
 
   static __device__ __forceinline__ void store(const GroupedParams& p, const Part& part, int warp, const Sums& sums) {
     const int lane = static_cast<int>(threadIdx.x) % device::kWarpLanes;
     int pairs[2];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) pairs[half] = Rows::pair_of(p, part, warp * 16 + lane / 4 + 8 * half);
+    for (int half = 0; half < 2; ++half) pairs[half] = Rows::pair_of(p, part, first_row(warp) + lane / 4 + 8 * half);
 #pragma unroll
     for (int n = 0; n < c.block_n / 8; ++n) {
       const int output = part.first_output + n * 8 + 2 * (lane % 4);
@@ -223,10 +259,12 @@ struct GroupedSm90 {
     }
   }
 
-  // A warp's own 16 rows.
+  // A warp's 16 rows in the tile.
+  static __device__ __forceinline__ int first_row(int warp) { return rank() * kSm90Rows + warp * 16; }
+
   static __device__ __forceinline__ void weigh_shared(const GroupedParams& p, const Part& part, int warp) {
-    for (int row = warp * 16; row < warp * 16 + 16; ++row) {
-      const int pair = Rows::pair_of(p, part, row);
+    for (int row = 0; row < 16; ++row) {
+      const int pair = Rows::pair_of(p, part, first_row(warp) + row);
       if (pair >= 0) Rows::weigh_shared(p, pair);
     }
   }

@@ -7,12 +7,21 @@
 
 namespace gdnjit::moe {
 
-// Two maps beside the parameters: weights as [E][gate, up][outputs][K] in boxes of 64 x block_n.
+// Two maps beside the parameters: weights as [E][gate, up][outputs][K] in boxes of 64 x sm90_box_rows().
 struct GroupedSm90Params {
   device::TensorMap routed;
   device::TensorMap shared;
   GroupedParams grouped;
 };
+
+enum : int { kSm90Rows = 128 };  // of a block of threads
+
+// block_m = 256: two blocks of a cluster have the rows, and each brings half of the weights for both.
+constexpr int sm90_cluster(const GroupedConfig& c) { return c.block_m / kSm90Rows; }
+// Rows of weights in one copy: of gate or of up, and as many copies as the cluster has blocks at least.
+constexpr int sm90_box_rows(const GroupedConfig& c) {
+  return c.gates() < sm90_cluster(c) ? c.block_n / sm90_cluster(c) : c.block_n;
+}
 
 // Shared memory in order: [stages][inputs, weights], every part at a multiple of 1024 bytes; the mbarriers full[stages]
 // and empty[stages].
@@ -23,7 +32,7 @@ struct GroupedSm90Plan {
   int threads = 384;
 
   constexpr explicit GroupedSm90Plan(const GroupedConfig& c)
-      : in_bytes(c.in_bytes()),
+      : in_bytes(kSm90Rows * c.in_row_bytes()),
         weight_bytes(c.weight_rows() * c.weight_row_bytes()),
         stage_bytes(in_bytes + weight_bytes),
         barriers(c.stages * stage_bytes),
@@ -35,7 +44,8 @@ constexpr const char* sm90_fault(const GroupedConfig& c) {
   const bool bf16 = c.weights == WeightFormat::bf16 && c.in_dtype == DType::bf16;
   const bool f16 = c.weights == WeightFormat::f16 && c.in_dtype == DType::f16;
   if (!bf16 && !f16) return "path=wgmma multiplies bf16 by bf16 and f16 by f16";
-  if (c.block_m != 128 || c.block_k != 64) return "path=wgmma has block_m=128 and block_k=64";
+  if ((c.block_m != 128 && c.block_m != 256) || c.block_k != 64)
+    return "path=wgmma has block_m=128 or 256 and block_k=64";
   if (c.block_n % 16 != 0 || c.block_n < 32 || c.weight_rows() > 256)
     return "block_n must be a multiple of 16 from 32 on, up to 256, with a gate up to 128";
   if (c.warps != 8) return "path=wgmma has 8 warps that multiply";
