@@ -30,21 +30,32 @@ function(gdnjit_room)
   target_link_libraries(${ROOM_NAME} PUBLIC gdnjit_flags ${ROOM_LINKS})
 endfunction()
 
-# gdnjit_test(NAME name SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds]): a doctest executable, run by CTest. Its
-# folder's name is a label, so `ctest -L cache` runs tests/cache. A test that prints "SKIPPED: reason" counts as skipped.
+# gdnjit_test(NAME name SOURCES ... LINKS ... [LABELS ...] [TIMEOUT seconds] [SWEEP]): a doctest executable, run by
+# CTest. Its folder's name is a label, so `ctest -L cache` runs tests/cache. A test that prints "SKIPPED: reason" counts
+# as skipped. SWEEP: the cases of its test suite "sweep" are a test of their own, <name>_sweep, with the label sweep.
 function(gdnjit_test)
-  cmake_parse_arguments(TEST "" "NAME;TIMEOUT" "SOURCES;LINKS;LABELS" ${ARGN})
+  cmake_parse_arguments(TEST "SWEEP" "NAME;TIMEOUT" "SOURCES;LINKS;LABELS" ${ARGN})
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 300)
   endif()
   get_filename_component(folder ${CMAKE_CURRENT_SOURCE_DIR} NAME)
   add_executable(${TEST_NAME} ${TEST_SOURCES})
   target_link_libraries(${TEST_NAME} PRIVATE gdnjit_test_main ${TEST_LINKS})
-  add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
-  set_tests_properties(${TEST_NAME} PROPERTIES LABELS "${folder};${TEST_LABELS}" TIMEOUT ${TEST_TIMEOUT}
+  set(tests ${TEST_NAME})
+  if(TEST_SWEEP)
+    add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME} --test-suite-exclude=sweep)
+    add_test(NAME ${TEST_NAME}_sweep COMMAND ${TEST_NAME} --test-suite=sweep)
+    list(APPEND tests ${TEST_NAME}_sweep)
+  else()
+    add_test(NAME ${TEST_NAME} COMMAND ${TEST_NAME})
+  endif()
+  set_tests_properties(${tests} PROPERTIES LABELS "${folder};${TEST_LABELS}" TIMEOUT ${TEST_TIMEOUT}
                        SKIP_REGULAR_EXPRESSION "SKIPPED: ")
+  if(TEST_SWEEP)
+    set_tests_properties(${TEST_NAME}_sweep PROPERTIES LABELS "${folder};${TEST_LABELS};sweep" TIMEOUT 900)
+  endif()
   if(GDNJIT_SANITIZE MATCHES thread)
-    set_tests_properties(${TEST_NAME} PROPERTIES
+    set_tests_properties(${tests} PROPERTIES
                          ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/tsan.supp")
   endif()
 endfunction()

@@ -14,6 +14,7 @@ examples:
   tools/test.sh --preset asan
   tools/test.sh -L structure          only the tests with that label
   tools/test.sh -R cache_test -V      one test, with its output
+  tools/test.sh -LE '^sweep$'         what continuous integration runs: all but the long sweeps
 TEXT
 }
 

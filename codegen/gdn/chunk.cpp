@@ -54,6 +54,9 @@ constexpr KernelText kScanSm90 = sm90_text_of("gdnjit_gdn_chunk_scan_sm90");
 constexpr KernelText kTransfer = sm90_text_of("gdnjit_gdn_chunk_transfer_sm90");
 constexpr KernelText kCompose = text_of("gdnjit_gdn_chunk_compose", "gdn/chunk_compose.cuh", "ChunkCompose");
 constexpr KernelText kSegment = sm90_text_of("gdnjit_gdn_chunk_segment_sm90");
+constexpr KernelText kInitial = text_of("gdnjit_gdn_chunk_initial", "gdn/chunk_compose.cuh", "ChunkCompose");
+constexpr KernelText kWarmup = bounded(text_of("gdnjit_gdn_chunk_warmup", "gdn/chunk_scan.cuh", "ChunkScan"));
+constexpr KernelText kWarmupSm90 = sm90_text_of("gdnjit_gdn_chunk_warmup_sm90");
 
 std::string tiles_text(const ChunkScanTiles& tiles) { return fields_text(to_fields(tiles)); }
 
@@ -65,8 +68,8 @@ void check_tiles(const ChunkLayout& layout, const ChunkScanTiles& tiles, const T
   require(fault == nullptr, "tiles {}: {}", tiles_text(tiles), fault == nullptr ? "" : fault);
   require(tiles.segments >= 1 && tiles.segments <= kMaxChunkSegments, "tiles {}: segments must be 1 to {}",
           tiles_text(tiles), kMaxChunkSegments);
-  require(wgmma || tiles.segments == 1, "tiles {}: path=mma does not cut sequences: segments must be 1",
-          tiles_text(tiles));
+  require(wgmma || tiles.segments == 1 || layout.warms_up(),
+          "tiles {}: path=mma does not cut sequences without a warmup: segments must be 1", tiles_text(tiles));
   require(!wgmma || tiles.split_k == 1, "tiles {}: path=wgmma does not split K: split_k must be 1", tiles_text(tiles));
   if (wgmma && target.arch != "sm_90a") {
     fail(ErrorCode::unsupported, "tiles {}: {} has no wgmma, sm_90a does", tiles_text(tiles), target.arch);
@@ -82,14 +85,16 @@ class ChunkInstance : public Instance {
     scan_ = layout_.scan(tiles, ChunkPass::whole);
     const bool per_channel = layout_.prepare.per_channel();
     add_kernel(per_channel ? kPrepareChannel : kPrepare, layout_.prepare, chunk_prepare_threads(), target);
-    if (tiles.path == ChunkPath::mma) {
-      add_kernel(kScan, scan_, chunk_scan_threads(scan_), target);
-      return;
-    }
-    add_sm90_kernel(kScanSm90, scan_, target);
+    add_scan(kScan, kScanSm90, scan_, target);
     if (tiles.segments == 1) return;
     // A call uses these in place of the scan, or none of them.
     const ChunkConfig compose = layout_.compose();
+    if (layout_.warms_up()) {
+      const ChunkConfig warmup = layout_.scan(tiles, ChunkPass::warmup);
+      if (warmup.keeps_initial_states()) add_kernel(kInitial, compose, chunk_compose_threads(compose), target);
+      add_scan(kWarmup, kWarmupSm90, warmup, target);
+      return;
+    }
     transfer_ = layout_.scan(tiles, ChunkPass::transfer);
     add_sm90_kernel(kTransfer, transfer_, target);
     add_kernel(kCompose, compose, chunk_compose_threads(compose), target);
@@ -144,6 +149,14 @@ class ChunkInstance : public Instance {
     takes_maps_.back() = true;
   }
 
+  void add_scan(const KernelText& mma, const KernelText& wgmma, const ChunkConfig& config, const Target& target) {
+    if (tiles_.path == ChunkPath::mma) {
+      add_kernel(mma, config, chunk_scan_threads(config), target);
+    } else {
+      add_sm90_kernel(wgmma, config, target);
+    }
+  }
+
   // Of the kernels in order; the rest is not looked at.
   Geometries geometries_of(std::int64_t sequences, std::int64_t tokens, const ChunkCuts& cuts) const {
     const ChunkConfig& prepare = layout_.prepare;
@@ -152,21 +165,25 @@ class ChunkInstance : public Instance {
     Geometries made;
     made[0] = geometry(0, slots * heads, 0, sequences);
     made[0].programmatic = prepare.programmatic;
-    if (tiles_.path == ChunkPath::mma) {
-      made[1] = geometry(1, chunk_scan_grid(scan_, sequences), chunk_scan_plan(scan_).shared_bytes, sequences);
-      made[1].programmatic = overlapping_;
-      return made;
-    }
-    const int shared = ChunkSm90Plan(scan_).shared_bytes;
+    const bool mma = tiles_.path == ChunkPath::mma;
+    const int shared = mma ? chunk_scan_plan(scan_).shared_bytes : ChunkSm90Plan(scan_).shared_bytes;
     const std::int64_t HV = scan_.heads_v, blocks = scan_.blocks_v();
     made[1] = geometry(1, cuts.cut ? 0 : sequences * HV * blocks, shared, sequences);
-    made[1].programmatic = true;
+    made[1].programmatic = overlapping_;
     if (tiles_.segments == 1) return made;
+    const std::int64_t copied = cuts.cut ? sequences * HV * chunk_compose_blocks(scan_) : 0;
+    if (layout_.warms_up()) {
+      const std::size_t last = kernels_.size() - 1;
+      if (last == 3) made[2] = geometry(2, copied, 0, sequences);
+      made[last] = geometry(last, cuts.slots * HV * blocks, shared, sequences);
+      made[last].programmatic = overlapping_;
+      return made;
+    }
     // Not programmatic: blocks that wait hold the shared memory that those in front of them need.
     const std::int64_t blocks_k = (scan_.padded_k() + transfer_.block_v - 1) / transfer_.block_v;
     made[2] = geometry(2, cuts.slots * HV * (blocks_k + transfer_.blocks_v()), ChunkSm90Plan(transfer_).shared_bytes,
                        sequences);
-    made[3] = geometry(3, cuts.cut ? sequences * HV * chunk_compose_blocks(scan_) : 0, 0, sequences);
+    made[3] = geometry(3, copied, 0, sequences);
     made[4] = geometry(4, cuts.slots * HV * blocks, shared, sequences);
     return made;
   }
@@ -249,6 +266,11 @@ ChunkProblem complete_chunk(ChunkProblem problem) {
   require(problem.tokens >= 0 && problem.tokens <= kMost, "T={}: must be 0 to {}", problem.tokens, kMost);
   require(problem.checkpoint_every > 0 && problem.checkpoint_every % kChunk == 0,
           "checkpoint_every={}: must be a multiple of {}", problem.checkpoint_every, kChunk);
+  require(problem.warmup >= 0 && problem.warmup <= kMost - kChunk, "warmup={}: must be 0 (exact) to {}", problem.warmup,
+          kMost - kChunk);
+  require(problem.warmup == 0 || problem.gate != Gate::none,
+          "warmup={}: must be 0 with gate=none, whose states never fade", problem.warmup);
+  problem.warmup = (problem.warmup + kChunk - 1) / kChunk * kChunk;
   const bool pool = problem.initial_state == StatePlace::pool || problem.final_state == StatePlace::pool;
   require(pool || problem.checkpoints != StatePlace::pool,
           "checkpoints=pool: needs initial_state=pool or final_state=pool");
@@ -342,6 +364,7 @@ ChunkConfig ChunkLayout::compose() const {
   config.head_dim_v = problem.head_dim_v;
   config.initial_state = problem.initial_state;
   config.final_state = StatePlace::none;
+  if (warms_up()) config.pass = ChunkPass::warmup;
   if (problem.initial_state != StatePlace::none) {
     config.state_dtype = problem.state_dtype;
     config.state_layout = problem.state_layout;

@@ -35,7 +35,8 @@ struct ChunkScanTiles {
   int block_v = 64;
   int split_k = 1;  // mma
   int stages = 2;
-  int segments = 1;  // wgmma: parts into which long sequences in few heads are cut, at most kMaxChunkSegments
+  // Parts into which long sequences in few heads are cut, at most kMaxChunkSegments; mma: only with a warm-up.
+  int segments = 1;
 
   friend bool operator==(const ChunkScanTiles&, const ChunkScanTiles&) = default;
 };
@@ -62,7 +63,10 @@ struct ChunkLayout {
 
   explicit ChunkLayout(const ChunkProblem& completed);
   ChunkConfig scan(const ChunkScanTiles& tiles, ChunkPass pass) const;
-  ChunkConfig compose() const;
+  ChunkConfig compose() const;  // with a warm-up: of the kernel that keeps the initial states
+
+  bool warms_up() const { return problem.warmup > 0; }
+  std::int64_t warmup_chunks() const { return problem.warmup / kChunk; }
 
   InputVectors vectors() const;  // what the kernels demand of q, k, v and o
   int state_vector() const;      // and of the states

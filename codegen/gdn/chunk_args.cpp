@@ -41,9 +41,9 @@ std::size_t tensor_count(const ChunkLayout& layout) {
 
 std::int64_t blocks_of_values(const ChunkProblem& problem) { return (problem.head_dim_v + 63) / 64; }
 
-// Whether wgmma's path, which cuts, can serve the problem on a device that has it.
+// Whether a path that cuts can serve the problem: with a warm-up all do, else wgmma's on a device that has it.
 bool may_be_cut(const ChunkLayout& layout) {
-  return layout.scan({.path = ChunkPath::wgmma}, ChunkPass::whole).sm90_fault() == nullptr;
+  return layout.warms_up() || layout.scan({.path = ChunkPath::wgmma}, ChunkPass::whole).sm90_fault() == nullptr;
 }
 
 // As many segments and heads as any choice of tiles cuts a call into; grows with sequences and tokens.
@@ -94,9 +94,11 @@ ChunkCuts chunk_cuts(const ChunkLayout& layout, const ChunkScanTiles& tiles, std
   std::int64_t segments = std::min<std::int64_t>(tiles.segments, chunks / kLeastSegmentChunks);
   if (blocks > 0) segments = std::min(segments, kManyBlocks / blocks);
   ChunkCuts cuts;
-  cuts.cut = segments > 1 && blocks <= kFewBlocks;
-  if (!cuts.cut) return cuts;
+  if (segments <= 1 || blocks > kFewBlocks) return cuts;
   cuts.chunks = (chunks + segments - 1) / segments;
+  // A segment takes its own chunks and those that warm it up.
+  cuts.cut = cuts.chunks + layout.warmup_chunks() < chunks;
+  if (!cuts.cut) return {};
   cuts.slots = ChunkSegments::slots(problem.ragged, sequences, tokens, cuts.chunks);
   return cuts;
 }
@@ -203,8 +205,9 @@ std::int64_t pack_chunk(const ChunkLayout& layout, std::span<const TensorView> t
 
 void place_workspace(const ChunkLayout& layout, const ChunkCuts& cuts, std::int64_t given_bytes, ChunkParams& params) {
   const bool ragged = layout.problem.ragged;
-  const ChunkWorkspace parts = chunk_workspace(layout.scan({}, ChunkPass::whole),
-                                               chunk_slots(ragged, params.sequences, params.tokens), cuts.slots);
+  const ChunkWorkspace parts =
+      chunk_workspace(layout.scan({}, ChunkPass::whole), chunk_slots(ragged, params.sequences, params.tokens),
+                      cuts.slots, layout.warms_up());
   require(given_bytes >= parts.bytes,
           "workspace: has {} bytes, {} sequences with {} tokens{} need {}; gdn::workspace_bytes() says how many",
           given_bytes, params.sequences, params.tokens, ragged ? " together" : " each", parts.bytes);
@@ -212,6 +215,7 @@ void place_workspace(const ChunkLayout& layout, const ChunkCuts& cuts, std::int6
   params.transfers_offset = parts.transfers;
   params.starts_offset = parts.starts;
   params.segment_chunks = cuts.chunks;
+  params.warmup_chunks = layout.warmup_chunks();
 }
 
 std::int64_t workspace_bytes(const ChunkProblem& problem, std::int64_t sequences, std::int64_t tokens) {
@@ -220,8 +224,11 @@ std::int64_t workspace_bytes(const ChunkProblem& problem, std::int64_t sequences
   const ChunkLayout layout(complete_chunk(problem));
   const ChunkConfig config = layout.scan({}, ChunkPass::whole);
   const std::int64_t chunks = chunk_workspace(config, chunk_slots(problem.ragged, sequences, tokens), 0).bytes;
-  return chunks + most_segments(layout, sequences, tokens) *
-                      (ChunkSegments::transfer_bytes(config) + ChunkSegments::start_bytes(config));
+  const bool warms_up = layout.warms_up();
+  const std::int64_t transfer = warms_up ? 0 : ChunkSegments::transfer_bytes(config);
+  const bool kept = !warms_up || problem.initial_state != StatePlace::none;
+  return chunks +
+         most_segments(layout, sequences, tokens) * (transfer + (kept ? ChunkSegments::start_bytes(config) : 0));
 }
 
 }  // namespace gdnjit::gdn

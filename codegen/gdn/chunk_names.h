@@ -24,7 +24,7 @@ struct EnumNames<gdn::ChunkTiles> {
 template <>
 struct EnumNames<gdn::ChunkPass> {
   static constexpr std::string_view type = "gdnjit::gdn::ChunkPass";
-  static constexpr std::array<std::string_view, 3> names{"whole", "transfer", "segment"};
+  static constexpr std::array<std::string_view, 4> names{"whole", "transfer", "segment", "warmup"};
 };
 
 }  // namespace gdnjit

@@ -249,8 +249,12 @@ ForwardProblem complete_forward(ForwardProblem problem) {
   require(problem.sum_lanes == 0 || problem.checkpoints == StatePlace::none,
           "sum_lanes={}: gdn.chunk alone stores checkpoints, and sums in an order of its own", problem.sum_lanes);
   if (chunk_serves(problem)) {
-    problem.scale = complete_chunk(with_fields_of<ChunkProblem>(problem)).scale;
+    const ChunkProblem chunk = complete_chunk(with_fields_of<ChunkProblem>(problem));
+    problem.scale = chunk.scale;
+    problem.warmup = chunk.warmup;
   } else {
+    require(problem.warmup == 0, "warmup={}: must be 0 with {}, which rules out gdn.chunk", problem.warmup,
+            problem.sum_lanes != 0 ? "sum_lanes" : "io=f32");
     problem.scale = complete_recurrent(with_fields_of<RecurrentProblem>(problem)).scale;
   }
   return problem;

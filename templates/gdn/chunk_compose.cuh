@@ -1,7 +1,7 @@
 // The states that segments start with (see ChunkSegments): S_(n+1)^T = S_n^T M_n + N_n, segment after segment, from the
 // sequence's initial state. That is copied too: its memory may be the final state's, which a later segment may store
-// before the first one starts. Rows of S^T do not depend on each other, so a block of one thread a key takes kRows of
-// them. fp32.
+// before the first one starts; for segments that warm up, of sequences with more than one, this is all there is to do.
+// Rows of S^T do not depend on each other, so a block of one thread a key takes kRows of them. fp32.
 #pragma once
 
 #include "device/grid.cuh"
@@ -33,6 +33,7 @@ struct ChunkCompose {
     const int segments = (at.chunks() + static_cast<int>(p.segment_chunks) - 1) / static_cast<int>(p.segment_chunks);
     const long long slot = c.ragged ? at.first_token / (kChunk * p.segment_chunks) + b
                                     : static_cast<long long>(b) * (segments == 0 ? 1 : segments);
+    if (c.pass == ChunkPass::warmup && segments < 2) return;
     const int k = static_cast<int>(threadIdx.x);
     const bool works = k < kK;  // a warp's last lanes may have no key
 
@@ -46,6 +47,7 @@ struct ChunkCompose {
       starts[v * kK + k] =
           given ? device::load_scalar<c.state_dtype>(at.state_in, ChunkFragments<c>::state_index(v, k)) : 0.0f;
     }
+    if constexpr (c.pass == ChunkPass::warmup) return;
     for (int n = 0; n + 1 < segments; ++n) {
       const long long index = (slot + n) * c.heads_v + hv;
       const float* transfer =

@@ -39,6 +39,7 @@ enum class ChunkPass : unsigned char {
   whole,     // sequences
   transfer,  // segments of sequences, for what they make of the state that comes in: no outputs
   segment,   // segments, each from the state that it starts with
+  warmup,    // segments, each from zeros some chunks ahead of it
 };
 
 struct ChunkConfig {
@@ -89,6 +90,11 @@ struct ChunkConfig {
   constexpr int blocks_v() const { return (head_dim_v + block_v - 1) / block_v; }
   // Of a kernel of the scan.
   constexpr bool writes_output() const { return write_output && pass != ChunkPass::transfer; }
+  // Of pass warmup: whether a block may store a state where another block has yet to read the initial one.
+  constexpr bool keeps_initial_states() const {
+    return pass == ChunkPass::warmup && initial_state != StatePlace::none &&
+           (final_state != StatePlace::none || checkpoints == StatePlace::pool);
+  }
 
   // Why the sm_90a scan cannot serve this, or nullptr.
   constexpr const char* sm90_fault() const {
@@ -212,6 +218,14 @@ constexpr long long chunk_slots(bool ragged, long long sequences, long long toke
 // 0) and N (for S_start = 0; of the first segment for the sequence's initial state, so that it is the end itself), for
 // all segments at once; chunk_compose.cuh walks over the segments for the states they start with; pass segment then is
 // the scan. All of it is exact; M, N and the states between are fp32.
+//
+// Pass warmup is the approximate way, one launch: each segment begins warmup_chunks ahead of its own chunks, from
+// zeros, or from the initial state where it would begin at or before the sequence's start, and stores nothing until it
+// reaches its own chunks. What it leaves out is the state at its beginning, S_w, which tokens w .. t - 1 have decayed
+// by then:
+//   E_t = S_t - S~_t = prod_j (I - beta_j kn_j kn_j^T) diag(e^(g_j)) S_w
+// For |kn| <= 1 and beta in [0, 2] no factor I - beta kn kn^T makes a vector longer, so for each column v of V
+//   |E_t[:, v]| <= e^(sum_j max_channel g_j) |S_w[:, v]|    and    |o_t[v] - o~_t[v]| <= |qs_t| |E_(t+1)[:, v]|.
 struct ChunkSegments {
   // Rows of M, then of N, each of padded_k elements, of one (segment, value head); the states that segments start with
   // are [V, padded_k]. Segments' slots are those of chunks, counted in segments.
@@ -236,17 +250,30 @@ struct ChunkWorkspace {
   // Byte offsets; the records lie at 0, [slot][hv].
   long long tiles;
   long long transfers;  // [segment slot][hv]
-  long long starts;     // [segment slot][hv]
+  long long starts;     // [segment slot][hv]; with warm-up initial states alone, in the sequence's first slot
   long long bytes;
 };
-// `segment_slots` is 0 where sequences are not cut.
-constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, long long segment_slots) {
+// `segment_slots` is 0 where sequences are not cut. Segments that warm up need no more than initial states.
+constexpr ChunkWorkspace chunk_workspace(const ChunkConfig& c, long long slots, long long segment_slots,
+                                         bool warms_up = false) {
   const long long records = slots * c.heads_v * ChunkRecord::bytes(c);
   const int heads = c.tiles == ChunkTiles::key_head ? c.heads_k : c.heads_v;
   const long long tile_bytes = 2LL * kChunk * c.padded_k();
   const long long transfers = records + slots * heads * chunk_tile_count(c.tiles) * tile_bytes;
-  const long long starts = transfers + segment_slots * c.heads_v * ChunkSegments::transfer_bytes(c);
-  return {records, transfers, starts, starts + segment_slots * c.heads_v * ChunkSegments::start_bytes(c)};
+  const long long parts = segment_slots * c.heads_v;
+  const long long starts = transfers + (warms_up ? 0 : parts * ChunkSegments::transfer_bytes(c));
+  const bool kept = !warms_up || c.initial_state != StatePlace::none;
+  return {records, transfers, starts, starts + (kept ? parts * ChunkSegments::start_bytes(c) : 0)};
+}
+
+// States in the workspace, of `rows` rows of S^T, as a config that ChunkFragments reads and writes them by.
+constexpr ChunkConfig chunk_start_config(ChunkConfig c, int rows) {
+  c.state_dtype = DType::f32;
+  c.state_layout = StateLayout::vk;
+  c.state_vector = 2;
+  c.head_dim_k = c.padded_k();
+  c.head_dim_v = rows;
+  return c;
 }
 
 // The state's update rounds D times k's factor, up to 1 / eps for tiny keys: past fp16's range. Copies of fp16 keys are
@@ -352,6 +379,7 @@ struct ChunkParams {
   long long transfers_offset;  // ChunkWorkspace::transfers
   long long starts_offset;     // ChunkWorkspace::starts
   long long segment_chunks;    // chunks of a segment, where sequences are cut
+  long long warmup_chunks;     // ahead of a segment, in pass warmup
   long long checkpoint_count;  // columns of checkpoints: later ones are not stored
 };
 

@@ -143,4 +143,50 @@ struct ChunkPlace {
   }
 };
 
+// What a block of the scan walks over: a sequence, or a segment of one (see ChunkSegments).
+template <ChunkConfig c>
+struct ChunkSpan {
+  ChunkPlace<c> at;
+  int begin;                            // where the block begins; the chunks ahead of `first` only warm its state up
+  int first, end;                       // the chunks that are its own
+  long long slot;                       // among the segments
+  long long sequence;                   // slot of the sequence's first segment
+  bool starts_sequence, ends_sequence;  // its own chunks do
+
+  // False if the slot belongs to no segment. Every lane of the warp takes part.
+  __device__ __forceinline__ bool locate(const ChunkParams& p, int unit, int hv) {
+    starts_sequence = ends_sequence = true;
+    if constexpr (c.pass == ChunkPass::whole) {
+      at = ChunkPlace<c>::locate(p, unit, hv);
+      begin = first = 0;
+      end = at.chunks();
+    } else {
+      const int chunks = static_cast<int>(p.segment_chunks);
+      ChunkPlace<c> probe;
+      const int segment = probe.set_slot(p, unit, kChunk * chunks);
+      at.padded = false;
+      if (segment < 0) return false;
+      at = ChunkPlace<c>::locate(p, probe.b, hv);
+      first = segment * chunks;
+      end = min(first + chunks, at.chunks());
+      begin = c.pass == ChunkPass::warmup ? max(first - static_cast<int>(p.warmup_chunks), 0) : first;
+      slot = unit;
+      sequence = unit - segment;
+      starts_sequence = segment == 0;
+      ends_sequence = end == at.chunks();
+    }
+    return true;
+  }
+
+  // A state in the workspace, of this head.
+  __device__ __forceinline__ const void* start(const ChunkParams& p, long long segment_slot) const {
+    return p.workspace + p.starts_offset + (segment_slot * c.heads_v + at.head.hv) * ChunkSegments::start_bytes(c);
+  }
+  // Of pass warmup: whether the initial state is to be taken from the workspace, since another block may have stored
+  // over it.
+  __device__ __forceinline__ bool initial_state_is_kept() const {
+    return c.keeps_initial_states() && !(starts_sequence && ends_sequence);
+  }
+};
+
 }  // namespace gdnjit::gdn

@@ -28,8 +28,12 @@ struct ChunkScan {
   using Fragments = ChunkFragments<c>;
   using Lane = typename Fragments::Lane;
 
+  static_assert(c.pass == ChunkPass::whole || c.pass == ChunkPass::warmup);
+  using Span = ChunkSpan<c>;
+
   enum : bool {
     kOutput = c.write_output,
+    kWarmsUp = c.pass == ChunkPass::warmup,
     kFactors = c.tiles != ChunkTiles::value_head,  // else they are part of the tiles
     kUneven = c.padded_k() / 16 % c.split_k != 0,  // the last warps of a row have a step less
   };
@@ -119,14 +123,15 @@ struct ChunkScan {
     }
   }
 
+  // `own`: the chunk has an output.
   static __device__ __forceinline__ void load_chunk(const ChunkParams& p, const Place& at, int first_value, int chunk,
-                                                    unsigned stage) {
+                                                    bool own, unsigned stage) {
     const long long slot = at.first_slot + chunk;
     const long long first = static_cast<long long>(chunk) * kChunk;
     const int valid = valid_tokens(at, chunk);
     const unsigned char* record = Place::record(p, slot, at.head.hv);
     load_linear<ChunkTriangle::kBytes>(record + ChunkRecord::kA, stage + plan().a);
-    if constexpr (kOutput) load_linear<ChunkTriangle::kBytes>(record + ChunkRecord::kP, stage + plan().p);
+    if (kOutput && own) load_linear<ChunkTriangle::kBytes>(record + ChunkRecord::kP, stage + plan().p);
     const unsigned char* factors = record + ChunkRecord::kFactors;
     if constexpr (!kOutput) {  // without a query's
       load_linear<ChunkFactors::kQuery>(factors, stage + plan().factors);
@@ -138,13 +143,13 @@ struct ChunkScan {
     if constexpr (c.tiles == ChunkTiles::input) {
       load_keys(device::element<c.io_dtype>(p.k, at.key_head_offset(p.k_strides, first)), p.k_strides.token, valid,
                 stage + plan().k);
-      if constexpr (kOutput) {
+      if (kOutput && own) {
         load_keys(device::element<c.io_dtype>(p.q, at.key_head_offset(p.q_strides, first)), p.q_strides.token, valid,
                   stage + plan().q);
       }
     } else {
       load_keys(Place::tile(p, slot, at.head, 0), c.padded_k(), valid, stage + plan().k);
-      if constexpr (kOutput) load_keys(Place::tile(p, slot, at.head, 1), c.padded_k(), valid, stage + plan().q);
+      if (kOutput && own) load_keys(Place::tile(p, slot, at.head, 1), c.padded_k(), valid, stage + plan().q);
       if constexpr (!kFactors) load_keys(Place::tile(p, slot, at.head, 2), c.padded_k(), valid, stage + plan().next_k);
     }
     const long long values = at.value_head_offset(p.v_strides, first) + first_value;
@@ -170,7 +175,8 @@ struct ChunkScan {
     }
   }
 
-  // S^T times the rows of k and of q; of a warp's part of K.
+  // S^T times the rows of k and, of a chunk with an output, of q; of a warp's part of K.
+  template <bool kOwn>
   static __device__ __forceinline__ void multiply_state(const Warp& at, const float* state, unsigned stage, float* keys,
                                                         float* queries) {
     const device::LdmatrixPlace b = device::ldmatrix_b(at.lane.lane);
@@ -188,7 +194,7 @@ struct ChunkScan {
         unsigned rows[4];
         device::ldmatrix<4>(rows, place + plan().k + 8 * n * plan().keys.row_bytes);
         multiply_add(keys + 4 * n, a, rows);
-        if constexpr (kOutput) {
+        if constexpr (kOutput && kOwn) {
           device::ldmatrix<4>(rows, place + plan().q + 8 * n * plan().keys.row_bytes);
           multiply_add(queries + 4 * n, a, rows);
         }
@@ -306,6 +312,7 @@ struct ChunkScan {
     }
   }
 
+  template <bool kOwn>
   static __device__ __forceinline__ void process(const ChunkParams& p, const Place& place, const Warp& at, int chunk,
                                                  unsigned char* shared, unsigned stage_offset, float* state) {
     const unsigned stage = device::shared_address(shared) + stage_offset;
@@ -313,12 +320,12 @@ struct ChunkScan {
     unsigned char* exchange = shared + c.stages * plan().stage_bytes;
 
     float w[kTokenFragment], queries[kTokenFragment];
-    multiply_state(at, state, stage, w, queries);
+    multiply_state<kOwn>(at, state, stage, w, queries);
     if constexpr (c.split_k > 1) {
       give(at, exchange, w);
 #pragma unroll
       for (int n = 0; n < Fragments::kTokenTiles; ++n) take(at, exchange, n, w + 4 * n);
-      if constexpr (kOutput) {
+      if constexpr (kOutput && kOwn) {
         meet(at);
         give(at, exchange, queries);
       }
@@ -333,7 +340,7 @@ struct ChunkScan {
     float* d = w;
 
     unsigned operands[kChunk / 16][4];
-    if constexpr (kOutput) {
+    if constexpr (kOutput && kOwn) {
 #pragma unroll
       for (int j = 0; j < kChunk / 16; ++j) Fragments::operand(d, j, operands[j]);
 #pragma unroll
@@ -362,12 +369,25 @@ struct ChunkScan {
   // ---- the kernel
   // ------------------------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void load_state(const Place& place, const Warp& at, float* state) {
+  static __device__ __forceinline__ void load_state(const ChunkParams& p, const Span& span, const Warp& at,
+                                                    float* state) {
 #pragma unroll
     for (int i = 0; i < 4 * kStateTiles; ++i) state[i] = 0.0f;
+    if (kWarmsUp && span.begin > 0) return;
+    if constexpr (c.keeps_initial_states()) {
+      if (span.initial_state_is_kept()) {
+        using Starts = ChunkFragments<chunk_start_config(c, c.head_dim_v)>;
+        const void* start = span.start(p, span.sequence);
+        for_steps(at, [&](int step) {
+          Starts::template load_state<2>(start, {at.lane.lane, at.lane.value, at.lane.pair},
+                                         16 * (first_step(at) + step), state + 8 * step);
+        });
+        return;
+      }
+    }
     if constexpr (c.initial_state != StatePlace::none) {
       for_steps(at, [&](int step) {
-        Fragments::template load_state<2>(place.state_in, at.lane, 16 * (first_step(at) + step), state + 8 * step);
+        Fragments::template load_state<2>(span.at.state_in, at.lane, 16 * (first_step(at) + step), state + 8 * step);
       });
     }
   }
@@ -384,15 +404,15 @@ struct ChunkScan {
     }
   }
 
-  static __device__ __forceinline__ void run_padded(const ChunkParams& p, const Place& place, const Warp& at) {
+  static __device__ __forceinline__ void run_padded(const ChunkParams& p, const Span& span, const Warp& at) {
     if constexpr (c.pad_policy == PadPolicy::zero && kOutput) {
       if (at.part != 0) return;
       const float zeros[kTokenFragment] = {};
 #pragma unroll 1
-      for (int chunk = 0; chunk < place.chunks(); ++chunk) {
+      for (int chunk = span.first; chunk < span.end; ++chunk) {
         void* o = device::element<c.output_dtype>(
-            p.o, place.output_offset(p.o_strides, static_cast<long long>(chunk) * kChunk));
-        Fragments::store_output(o, p.o_strides.token, at.lane, valid_tokens(place, chunk), zeros);
+            p.o, span.at.output_offset(p.o_strides, static_cast<long long>(chunk) * kChunk));
+        Fragments::store_output(o, p.o_strides.token, at.lane, valid_tokens(span.at, chunk), zeros);
       }
     }
   }
@@ -411,26 +431,28 @@ struct ChunkScan {
 
     // Also what prepare does not write may come from a kernel that runs until then.
     device::wait_for_previous_grid();
-    const Place place = Place::locate(p, static_cast<int>(head / c.heads_v), static_cast<int>(head % c.heads_v));
-    if (c.initial_state == StatePlace::pool && place.padded) return run_padded(p, place, at);
+    Span span;
+    if (!span.locate(p, static_cast<int>(head / c.heads_v), static_cast<int>(head % c.heads_v))) return;
+    const Place& place = span.at;
+    if (c.initial_state == StatePlace::pool && place.padded) return run_padded(p, span, at);
 
-    const int chunks = place.chunks();
     const unsigned first_stage = device::shared_address(shared);
     const auto load = [&](int chunk) {
-      if (chunk < chunks) {
-        load_chunk(p, place, at.first_value, chunk, first_stage + chunk % c.stages * plan().stage_bytes);
+      if (chunk < span.end) {
+        const bool own = !kWarmsUp || chunk >= span.first;
+        load_chunk(p, place, at.first_value, chunk, own, first_stage + chunk % c.stages * plan().stage_bytes);
       }
       device::cp_async_commit();
     };
 #pragma unroll
-    for (int chunk = 0; chunk < c.stages - 1; ++chunk) load(chunk);
+    for (int i = 0; i < c.stages - 1; ++i) load(span.begin + i);
     float state[4 * kStateTiles];
-    load_state(place, at, state);
+    load_state(p, span, at, state);
 
     // A block's last warps may have no column of V: they load with the others.
     const bool works = Fragments::value_inside(at.first_value + 16 * at.group);
 #pragma unroll 1
-    for (int chunk = 0; chunk < chunks; ++chunk) {
+    for (int chunk = span.begin; chunk < span.end; ++chunk) {
       if constexpr (c.stages == 1) {
         __syncthreads();
         load(chunk);
@@ -439,12 +461,17 @@ struct ChunkScan {
       __syncthreads();  // the chunk is there for all, and all are done with the one whose place is loaded next
       if constexpr (c.stages > 1) load(chunk + c.stages - 1);
       if (!works) continue;
-      process(p, place, at, chunk, shared, static_cast<unsigned>(chunk % c.stages * plan().stage_bytes), state);
+      const auto stage = static_cast<unsigned>(chunk % c.stages * plan().stage_bytes);
+      if (kWarmsUp && chunk < span.first) {
+        process<false>(p, place, at, chunk, shared, stage, state);
+        continue;
+      }
+      process<true>(p, place, at, chunk, shared, stage, state);
       void* checkpoint = place.checkpoint(p, chunk + 1);
       if (checkpoint != nullptr) store_state(checkpoint, at, state);
     }
     device::let_next_grid_start();
-    if (place.state_out != nullptr) store_state(place.state_out, at, state);
+    if (span.ends_sequence && place.state_out != nullptr) store_state(place.state_out, at, state);
   }
 };
 

@@ -31,17 +31,13 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
   using Place = ChunkPlace<c>;
   using Fragments = ChunkFragments<c>;
   enum : int { kThreads = kPlan.threads };
-  enum : bool { kOutput = c.writes_output(), kSegments = c.pass != ChunkPass::whole };
+  enum : bool { kOutput = c.writes_output(), kWarmsUp = c.pass == ChunkPass::warmup };
   static_assert(c.sm90_fault() == nullptr, "the problem or the tiles do not fit this kernel");
 
   // ---- what the block works on ------------------------------------------------------------------------------------
 
-  struct Work {
-    Place at;
-    int v0;             // first row of S^T
-    int first, end;     // chunks
-    long long segment;  // its index among the workspace's (segment slot, value head)
-    bool starts_sequence, ends_sequence;
+  struct Work : ChunkSpan<c> {
+    int v0;         // first row of S^T
     bool identity;  // pass transfer: rows of M, not of N
   };
 
@@ -53,26 +49,8 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     const int unit = static_cast<int>(blockIdx.x) / (kBlocks * c.heads_v);
     work.identity = block < kBlocksK;
     work.v0 = (work.identity ? block : block - kBlocksK) * c.block_v;
-    if constexpr (!kSegments) {
-      work.at = Place::locate(p, unit, hv);
-      work.first = 0;
-      work.end = work.at.chunks();
-      work.starts_sequence = work.ends_sequence = true;
-      return true;
-    } else {
-      const int chunks = static_cast<int>(p.segment_chunks);
-      Place probe;
-      const int segment = probe.set_slot(p, unit, kChunk * chunks);
-      work.at.padded = false;
-      if (segment < 0) return false;
-      work.at = Place::locate(p, probe.b, hv);
-      work.first = segment * chunks;
-      work.end = min(work.first + chunks, work.at.chunks());
-      work.segment = static_cast<long long>(unit) * c.heads_v + hv;
-      work.starts_sequence = segment == 0;
-      work.ends_sequence = work.end == work.at.chunks();
-      return c.pass == ChunkPass::segment || (!work.ends_sequence && !(work.identity && work.starts_sequence));
-    }
+    if (!work.locate(p, unit, hv)) return false;
+    return c.pass != ChunkPass::transfer || (!work.ends_sequence && !(work.identity && work.starts_sequence));
   }
 
   // ---- shared memory ----------------------------------------------------------------------------------------------
@@ -128,7 +106,8 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
 
   // ---- the loading warp: one thread -------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void load_keys(const ChunkSm90Params& p, const Work& work, int chunk,
+  // `own`: the chunk has an output, if there is one at all.
+  static __device__ __forceinline__ void load_keys(const ChunkSm90Params& p, const Work& work, int chunk, bool own,
                                                    unsigned stage, unsigned barrier) {
     const Place& at = work.at;
     const int token = static_cast<int>(at.first_token) + kChunk * chunk, batch = c.ragged ? 0 : at.b;
@@ -137,7 +116,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       const int x = box * kPlan.box_columns, place = box * kPlan.box_bytes;
       if constexpr (c.tiles == ChunkTiles::input) {
         device::tensor_load(stage + kPlan.key + place, p.k, device::Corner4{x, at.head.h, token, batch}, barrier);
-        if constexpr (kOutput) {
+        if (kOutput && own) {
           device::tensor_load(stage + kPlan.query + place, p.q, device::Corner4{x, at.head.h, token, batch}, barrier);
         }
       } else {
@@ -147,7 +126,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
                               (by_value_head ? at.head.hv : at.head.h);
 #pragma unroll
         for (int tile = 0; tile < kCount; ++tile) {
-          if (!kOutput && tile == 1) continue;
+          if (!(kOutput && own) && tile == 1) continue;
           device::tensor_load(stage + tile * kPlan.query + place, p.k,
                               device::Corner2{x, static_cast<int>((row * kCount + tile) * kChunk)}, barrier);
         }
@@ -158,9 +137,11 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
   static __device__ __forceinline__ void load_stage(const ChunkSm90Params& p, const Work& work, int chunk,
                                                     unsigned stage, unsigned barrier) {
     const Place& at = work.at;
-    device::mbarrier_arrive_expect(barrier,
-                                   kPlan.load_bytes - (work.identity ? kPlan.warpgroups * kPlan.value_bytes : 0));
-    load_keys(p, work, chunk, stage, barrier);
+    const bool own = !kWarmsUp || chunk >= work.first;
+    const int left_out = (work.identity ? kPlan.warpgroups * kPlan.value_bytes : 0) +
+                         (kOutput && !own ? kPlan.query_bytes + ChunkTriangle::kBytes : 0);
+    device::mbarrier_arrive_expect(barrier, kPlan.load_bytes - left_out);
+    load_keys(p, work, chunk, own, stage, barrier);
     if (!work.identity) {
       const int token = static_cast<int>(at.first_token) + kChunk * chunk, batch = c.ragged ? 0 : at.b;
 #pragma unroll
@@ -176,7 +157,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       const int place = strip * kPlan.strip_bytes + 16 * strip * 32, from = ChunkTriangle::strip_offset(strip);
       const int bytes = (kChunk - 16 * strip) * 32;
       device::bulk_load(stage + kPlan.square_a + place, record + ChunkRecord::kA + from, bytes, barrier);
-      if constexpr (kOutput) {
+      if (kOutput && own) {
         device::bulk_load(stage + kPlan.square_p + place, record + ChunkRecord::kP + from, bytes, barrier);
       }
     }
@@ -185,7 +166,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
 
   static __device__ __forceinline__ void load_chunks(const ChunkSm90Params& p, const Work& work, unsigned base) {
     Ring ring;
-    for (int chunk = work.first; chunk < work.end; ++chunk) {
+    for (int chunk = work.begin; chunk < work.end; ++chunk) {
       device::mbarrier_wait(base + empty(ring.stage), ring.phase ^ 1);
       load_stage(p, work, chunk, base + ring.stage * kPlan.stage_bytes, base + full(ring.stage));
       ring.advance();
@@ -310,18 +291,21 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
     device::wgmma_commit();
   }
 
+  // Over the block's own chunks, or over those that warm its state up.
+  template <bool kOwn>
   static __device__ __forceinline__ void walk(const ChunkSm90Params& p, const Work& work, const Consumer& me,
-                                              float (&s)[kState]) {
+                                              Ring& ring, float (&s)[kState]) {
+    constexpr bool kWrites = kOutput && kOwn;
     unsigned operand[kSteps][4];  // S^T
     Base::template pack_operand<kStateTiles>(s, operand);
     float w[32], o[32];
     unsigned output[4][4] = {};
-    Ring ring;
-    for (int chunk = work.first; chunk < work.end; ++chunk) {
+    const int first = kOwn ? work.first : work.begin, end = kOwn ? work.end : work.first;
+    for (int chunk = first; chunk < end; ++chunk) {
       const unsigned stage = me.base + ring.stage * kPlan.stage_bytes, factor_rows = stage + kPlan.factors;
       const int valid = work.at.tokens - kChunk * chunk;
       begin_chunk(me, ring, valid, operand, w);
-      if constexpr (kOutput) {
+      if constexpr (kWrites) {
         hand_output(me, chunk - work.first, output);  // of the chunk before
         device::wgmma_fence(o);
         Base::template state_product<0, kSteps / 2>(o, operand, stage + kPlan.query);
@@ -332,7 +316,7 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       float2 factors[8], strengths[8];
       load_values(me, stage, work.identity, x);
       Base::load_factors(factor_rows + ChunkFactors::kState, me.lane, factors);
-      device::wgmma_wait<kOutput>(w);
+      device::wgmma_wait<kWrites>(w);
       Base::subtract_from_values(x, factors, w);
       Base::load_factors(factor_rows + ChunkFactors::kStrength, me.lane, strengths);
       if (valid < kChunk) Base::clear_columns(valid, me.lane, w);  // behind the end v may hold anything
@@ -342,22 +326,22 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       device::wgmma_fence(w);
       Base::square_product(w, x, stage + kPlan.square_a);
       device::wgmma_commit();
-      if constexpr (kOutput) {
+      if constexpr (kWrites) {
         Base::template state_product<kSteps / 2, kSteps>(o, operand, stage + kPlan.query);
         device::wgmma_commit();
       }
       Base::decay_state(factor_rows, me.lane, s);
       Base::load_factors(factor_rows + ChunkFactors::kKey, me.lane, factors);
-      device::wgmma_wait<kOutput>(w);
+      device::wgmma_wait<kWrites>(w);
       unsigned d[4][4];
-      if constexpr (kOutput) Base::template pack_operand<8>(w, d);
+      if constexpr (kWrites) Base::template pack_operand<8>(w, d);
       Base::scale_columns(factors, w);
       Base::template pack_operand<8>(w, x);
       // S, and P D behind it.
       device::wgmma_fence(s);
       Base::update_product(s, x, stage + kPlan.decayed);
       device::wgmma_commit();
-      if constexpr (kOutput) {
+      if constexpr (kWrites) {
         Base::load_factors(factor_rows + ChunkFactors::kQuery, me.lane, factors);
         device::wgmma_wait<1>(o);
         Base::scale_columns(factors, o);
@@ -365,21 +349,21 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
         Base::square_product(o, d, stage + kPlan.square_p);
         device::wgmma_commit();
       }
-      device::wgmma_wait<kOutput>(s);
+      device::wgmma_wait<kWrites>(s);
       Base::template pack_operand<kStateTiles>(s, operand);
-      if constexpr (kOutput) {
+      if constexpr (kWrites) {
         device::wgmma_wait<0>(o);
         Base::pack_output(o, output);
       }
       device::mbarrier_arrive(me.base + empty(ring.stage));
       ring.advance();
-      if constexpr (c.checkpoints != StatePlace::none && c.pass != ChunkPass::transfer) {
+      if constexpr (kOwn && c.checkpoints != StatePlace::none && c.pass != ChunkPass::transfer) {
         if (void* place = work.at.checkpoint(p.call, chunk + 1)) {
           Fragments::template store_state<kStateTiles>(place, lane_of(work, me), 0, s);
         }
       }
     }
-    if constexpr (kOutput) hand_output(me, work.end - work.first, output);
+    if constexpr (kWrites) hand_output(me, work.end - work.first, output);
   }
 
   // ---- states -----------------------------------------------------------------------------------------------------
@@ -389,17 +373,8 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
   }
 
   // States in the workspace: fp32 [rows, padded_k].
-  static constexpr ChunkConfig segment_config(int rows) {
-    ChunkConfig config = c;
-    config.state_dtype = DType::f32;
-    config.state_layout = StateLayout::vk;
-    config.state_vector = 2;
-    config.head_dim_k = kK;
-    config.head_dim_v = rows;
-    return config;
-  }
-  using Starts = ChunkFragments<segment_config(c.head_dim_v)>;
-  using Identity = ChunkFragments<segment_config(kK)>;
+  using Starts = ChunkFragments<chunk_start_config(c, c.head_dim_v)>;
+  using Identity = ChunkFragments<chunk_start_config(c, kK)>;
 
   static __device__ __forceinline__ void load_state(const ChunkParams& p, const Work& work, const Consumer& me,
                                                     float (&s)[kState]) {
@@ -410,10 +385,11 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
       s[i] = c.pass == ChunkPass::transfer && work.identity && diagonal ? 1.0f : 0.0f;
     }
     if (c.pass == ChunkPass::transfer && work.identity) return;
-    if constexpr (c.pass == ChunkPass::segment) {
-      const void* start = p.workspace + p.starts_offset + work.segment * ChunkSegments::start_bytes(c);
+    if (kWarmsUp && work.begin > 0) return;
+    if (c.pass == ChunkPass::segment || (kWarmsUp && work.initial_state_is_kept())) {
+      const void* start = work.start(p, kWarmsUp ? work.sequence : work.slot);
       Starts::template load_state<kStateTiles>(start, {lane.lane, lane.value, lane.pair}, 0, s);
-    } else if (work.starts_sequence && work.at.state_in != nullptr) {
+    } else if ((kWarmsUp || work.starts_sequence) && work.at.state_in != nullptr) {
       Fragments::template load_state<kStateTiles>(work.at.state_in, lane, 0, s);
     }
   }
@@ -422,7 +398,8 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
                                                      const float (&s)[kState]) {
     const auto lane = lane_of(work, me);
     if constexpr (c.pass == ChunkPass::transfer) {
-      unsigned char* transfer = p.workspace + p.transfers_offset + work.segment * ChunkSegments::transfer_bytes(c);
+      const long long index = work.slot * c.heads_v + work.at.head.hv;
+      unsigned char* transfer = p.workspace + p.transfers_offset + index * ChunkSegments::transfer_bytes(c);
       if (work.identity) {
         Identity::template store_state<kStateTiles>(transfer, {lane.lane, lane.value, lane.pair}, 0, s);
       } else {
@@ -436,7 +413,11 @@ struct ChunkScanSm90 : ChunkSm90Products<c> {
   static __device__ __forceinline__ void consume(const ChunkSm90Params& p, const Work& work, const Consumer& me) {
     float s[kState];  // S^T
     load_state(p.call, work, me, s);
-    if (work.first < work.end) walk(p, work, me, s);
+    Ring ring;
+    if constexpr (kWarmsUp) {
+      if (work.begin < work.first) walk<false>(p, work, me, ring, s);
+    }
+    if (work.first < work.end) walk<true>(p, work, me, ring, s);
     store_state(p.call, work, me, s);
   }
 

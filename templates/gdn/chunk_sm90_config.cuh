@@ -18,6 +18,7 @@ struct ChunkSm90Plan {
   int warpgroups;   // consumers
   int threads;      // consumers, and two warps that load and store (a warpgroup where registers are moved)
   int value_bytes;  // a warpgroup's v [token, 64], or its o
+  int query_bytes;  // q
   // In a stage.
   int key;  // tiles of k and q, then of k with the gate for per-channel gates
   int query;
@@ -45,8 +46,9 @@ struct ChunkSm90Plan {
         warpgroups(c.block_v / 64),
         threads(128 * warpgroups + (warpgroups > 1 ? 128 : 64)),
         value_bytes(kChunk * 128),
+        query_bytes(boxes * box_bytes),
         key(0),
-        query(boxes * box_bytes),
+        query(query_bytes),
         decayed(c.tiles == ChunkTiles::value_head ? 2 * query : key),
         value((c.tiles == ChunkTiles::value_head ? 3 : 2) * query),
         square_a(value + warpgroups * value_bytes),

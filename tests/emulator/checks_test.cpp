@@ -169,6 +169,33 @@ TEST_CASE("an unwritten register is a fault where its value matters, with the pl
                {"thread (3,0,0)", "%r2"});
 }
 
+TEST_CASE("a register put together from parts is defined part by part, where it is taken apart again") {
+  Buffers test;
+  const std::string store = " st.global.u32 [%rd2], %r5; ret;";
+  const std::string pack = "mov.u32 %r1, 7; mov.b64 %rd5, {%r9, %r1}; ";
+  CHECK(test.report(pack + "mov.b64 {%r4, %r5}, %rd5;" + store, 1) == "");
+  CHECK(test.report(pack + "mov.b64 {_, %r5}, %rd5;" + store, 1) == "");
+  CHECK(test.report(pack + "mov.b64 %rd6, %rd5; mov.b64 {_, %r5}, %rd6;" + store, 1) == "");
+  CHECK(test.report(
+            "mov.u16 %rs1, 7; mov.b32 %r1, {%rs2, %rs1}; mov.b32 {%rs3, %rs4}, %r1; cvt.u32.u16 %r5, %rs4;" + store,
+            1) == "");
+  check_report(test.report(pack + "mov.b64 {%r5, %r4}, %rd5;" + store, 1), {"uses the register %r5"});
+  check_report(test.report(pack + "mov.b64 %rd6, %rd5; mov.b64 {%r5, _}, %rd6;" + store, 1), {"uses the register %r5"});
+  // The whole is undefined, and so is every part of a register that something else may write, or that is taken apart
+  // in another way.
+  check_report(test.report(pack + "st.global.u64 [%rd2], %rd5; ret;", 1), {"uses the register %rd5"});
+  check_report(test.report(pack + "add.u64 %rd5, %rd5, 1; mov.b64 {_, %r5}, %rd5;" + store, 1),
+               {"uses the register %r5"});
+  check_report(test.report(pack + "mov.b64 {%rs1, %rs2, %rs3, %rs4}, %rd5; cvt.u32.u16 %r5, %rs4;" + store, 1),
+               {"uses the register %r5"});
+  // Lane by lane: the high half is missing in lane 3, the low half everywhere else.
+  const std::string lanes =
+      "mov.u32 %r2, %tid.x; setp.eq.u32 %p1, %r2, 3; mov.u32 %r1, 7; mov.b64 %rd5, {%r9, %r1}; "
+      "@%p1 mov.b64 %rd5, {%r1, %r9}; ";
+  check_report(test.report(lanes + "mov.b64 {_, %r5}, %rd5;" + store), {"thread (3,0,0)", "uses the register %r5"});
+  check_report(test.report(lanes + "mov.b64 {%r5, _}, %rd5;" + store), {"thread (0,0,0)", "uses the register %r5"});
+}
+
 TEST_CASE("shared accesses beyond the block's memory are faults, dynamic memory included") {
   Buffers test;
   check_report(test.report(".shared .align 4 .b8 box[60]; mov.u32 %r1, 1; st.shared.u32 [box+60], %r1; ret;", 1),

@@ -8,7 +8,8 @@ using namespace gdnjit::gdn;
 using namespace gdnjit::tests;
 using reference::Inputs;
 
-TEST_CASE("sequences of every length around the edges of blocks and chunks") {
+// (More lengths: chunk_shapes_test.cpp.)
+TEST_CASE("sequences of one token, of all but one of a chunk, and of one more than two chunks") {
   for (int length : {1, 63, 129}) {
     check_chunk(GDNJIT_CHUNK_CONFIG(.heads_k = 1, .heads_v = 1, .head_dim_k = 64, .head_dim_v = 64), {length, length});
   }

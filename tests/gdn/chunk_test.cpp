@@ -1,4 +1,4 @@
-// gdn.chunk against the double-precision reference: options pairwise, on both paths.
+// gdn.chunk against the double-precision reference: options pairwise (in the sweep), on both paths.
 #include <doctest/doctest.h>
 
 #include "tests/gdn/emulator_fixture.h"
@@ -69,15 +69,21 @@ FieldMap problem_of(const Case& built) {
   return problem;
 }
 
+std::optional<FieldMap> tiles_of(const Case& built, const FieldMap& problem, const DeviceTraits& device) {
+  const auto space = chunk().search_space(problem, device);
+  if (chosen(built, "tiles") == "middle") return space[space.size() / 2];
+  if (chosen(built, "tiles") == "last") return space.back();
+  return std::nullopt;
+}
+
+std::vector<Case> pairs() { return pairwise_cases(axes(), allowed, 2031); }
+
 }  // namespace
 
-TEST_CASE("every pair of options is right on the emulator") {
-  const auto tiles_of = [](const Case& built, const FieldMap& problem,
-                           const DeviceTraits& device) -> std::optional<FieldMap> {
-    const auto space = chunk().search_space(problem, device);
-    if (chosen(built, "tiles") == "middle") return space[space.size() / 2];
-    if (chosen(built, "tiles") == "last") return space.back();
-    return std::nullopt;
-  };
-  check_every_pair(chunk(), axes(), allowed, 2031, problem_of, tiles_of);
+TEST_CASE("every option is right on the emulator") {
+  check_cases(chunk(), axes(), every_value(pairs()), problem_of, tiles_of);
+}
+
+TEST_CASE("every pair of options is right on the emulator" * doctest::test_suite("sweep")) {
+  check_cases(chunk(), axes(), pairs(), problem_of, tiles_of);
 }

@@ -116,4 +116,24 @@ std::vector<Case> pairwise_cases(const std::vector<Axis>& axes, const CaseRule& 
   return Builder(axes, allowed, seed).run();
 }
 
+std::vector<Case> every_value(const std::vector<Case>& cases) {
+  std::set<std::pair<std::size_t, int>> open;  // (axis, value)
+  for (const Case& built : cases) {
+    for (std::size_t axis = 0; axis < built.size(); ++axis) open.emplace(axis, built[axis]);
+  }
+  const auto gain = [&](const Case& built) {
+    std::size_t values = 0;
+    for (std::size_t axis = 0; axis < built.size(); ++axis) values += open.count({axis, built[axis]});
+    return values;
+  };
+  std::vector<Case> few;
+  while (!open.empty()) {
+    const auto best =
+        std::max_element(cases.begin(), cases.end(), [&](const Case& a, const Case& b) { return gain(a) < gain(b); });
+    few.push_back(*best);
+    for (std::size_t axis = 0; axis < best->size(); ++axis) open.erase({axis, (*best)[axis]});
+  }
+  return few;
+}
+
 }  // namespace gdnjit::tests

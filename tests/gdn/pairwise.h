@@ -23,6 +23,9 @@ using CaseRule = std::function<bool(const Case&)>;
 // Deterministic for a seed. Every pair that the rule allows is covered; pairs it forbids are left out.
 std::vector<Case> pairwise_cases(const std::vector<Axis>& axes, const CaseRule& allowed, std::uint64_t seed);
 
+// A few of the cases in which every value of every axis occurs that occurs in all of them.
+std::vector<Case> every_value(const std::vector<Case>& cases);
+
 // The value chosen for an axis of that name, "" while it is open. Throws std::logic_error for an unknown name.
 std::string chosen(const std::vector<Axis>& axes, const Case& built, std::string_view name);
 

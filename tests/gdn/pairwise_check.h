@@ -13,10 +13,9 @@ namespace gdnjit::tests {
 
 // `problem_of(case)` gives the problem, `tiles_of(case, problem, traits)` the tiles or nothing for the default.
 template <typename ProblemOf, typename TilesOf>
-void check_every_pair(const Operator& op, const std::vector<Axis>& axes, const CaseRule& allowed, std::uint64_t seed,
-                      ProblemOf problem_of, TilesOf tiles_of) {
+void check_cases(const Operator& op, const std::vector<Axis>& axes, const std::vector<Case>& cases,
+                 ProblemOf problem_of, TilesOf tiles_of) {
   std::map<std::string, std::unique_ptr<Runtime::Impl>> runtimes;
-  const std::vector<Case> cases = pairwise_cases(axes, allowed, seed);
   MESSAGE(cases.size() << " cases");
   std::uint64_t input_seed = 0;
   for (const Case& built : cases) {
@@ -30,6 +29,12 @@ void check_every_pair(const Operator& op, const std::vector<Axis>& axes, const C
     INFO("arch " << arch << ", " << fields_text(problem) << ", tiles " << (tiles ? fields_text(*tiles) : "default"));
     CHECK(check_problem(*runtime, op, problem, tiles, inputs, ++input_seed) == "");
   }
+}
+
+template <typename ProblemOf, typename TilesOf>
+void check_every_pair(const Operator& op, const std::vector<Axis>& axes, const CaseRule& allowed, std::uint64_t seed,
+                      ProblemOf problem_of, TilesOf tiles_of) {
+  check_cases(op, axes, pairwise_cases(axes, allowed, seed), problem_of, tiles_of);
 }
 
 }  // namespace gdnjit::tests

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 using namespace gdnjit::tests;
 
 namespace {
@@ -37,6 +39,18 @@ TEST_CASE("every allowed pair occurs, no forbidden one does, and every case is c
     for (const int value : built) CHECK(value >= 0);
   }
   CHECK(cases.size() < 24);  // against 3 * 2 * 4 * 3 = 72 of the full product
+}
+
+TEST_CASE("a few of the cases have every value, and no more of them than values need") {
+  const std::vector<Case> cases = pairwise_cases(kAxes, rule, 1), few = every_value(cases);
+  for (std::size_t axis = 0; axis < kAxes.size(); ++axis) {
+    for (int value = 0; value < static_cast<int>(kAxes[axis].values.size()); ++value) {
+      CHECK(occurs(few, axis, value, axis, value));
+    }
+  }
+  CHECK(few.size() >= 4);  // c has four values
+  CHECK(few.size() < cases.size() / 2);
+  for (const Case& built : few) CHECK(std::count(cases.begin(), cases.end(), built) == 1);
 }
 
 TEST_CASE("the list depends on the seed alone") {

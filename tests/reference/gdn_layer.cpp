@@ -65,6 +65,13 @@ std::vector<double> HeadState::transposed_times(std::span<const double> x) {
   return product;
 }
 
+std::vector<double> HeadState::column_lengths() const {
+  std::vector<double> lengths(static_cast<std::size_t>(values_), 0.0);
+  for (std::size_t i = 0; i < numbers_.size(); ++i) lengths[i % lengths.size()] += numbers_[i] * numbers_[i];
+  for (double& length : lengths) length = std::sqrt(length);
+  return lengths;
+}
+
 bool is_sentinel(const StepProblem& layer, std::int64_t slot) {
   return layer.pad_sentinel == PadSentinel::zero ? slot <= 0 : slot < 0;
 }
@@ -119,6 +126,18 @@ std::vector<double> decay(const StepProblem& layer, const LayerInputs& inputs, s
   return alpha;
 }
 
+std::vector<double> normalized_key(const StepProblem& layer, const LayerInputs& inputs, std::int64_t token,
+                                   int head_v) {
+  const std::int64_t row = token * layer.heads_k + key_head(layer, head_v);
+  return normalized(row_of(inputs.k, row, layer.head_dim_k), layer.norm, layer.norm_eps);
+}
+
+std::vector<double> normalized_query(const StepProblem& layer, const LayerInputs& inputs, std::int64_t token,
+                                     int head_v) {
+  const std::int64_t row = token * layer.heads_k + key_head(layer, head_v);
+  return normalized(row_of(inputs.q, row, layer.head_dim_k), layer.norm, layer.norm_eps);
+}
+
 double write_strength(const StepProblem& layer, const LayerInputs& inputs, std::int64_t token, int head_v) {
   if (layer.beta == Beta::none) return 1;
   const double b = inputs.b[static_cast<std::size_t>(token * layer.heads_v + head_v)];
@@ -134,10 +153,8 @@ double write_strength(const StepProblem& layer, const LayerInputs& inputs, std::
 // One token of one value head: S becomes the next state, and o is returned.
 std::vector<double> advance(const StepProblem& layer, const LayerInputs& inputs, std::int64_t token, int head_v,
                             HeadState& S) {
-  const std::int64_t row_k = token * layer.heads_k + key_head(layer, head_v);
   const std::int64_t row_v = token * layer.heads_v + head_v;
-  const double eps = layer.norm_eps;
-  const std::vector<double> kn = normalized(row_of(inputs.k, row_k, layer.head_dim_k), layer.norm, eps);
+  const std::vector<double> kn = normalized_key(layer, inputs, token, head_v);
   const std::span<const double> v = row_of(inputs.v, row_v, layer.head_dim_v);
   const std::vector<double> alpha = decay(layer, inputs, token, head_v);
   const double beta = write_strength(layer, inputs, token, head_v);
@@ -156,7 +173,7 @@ std::vector<double> advance(const StepProblem& layer, const LayerInputs& inputs,
   }
   // o = S^T qs
   if (!layer.write_output) return {};
-  std::vector<double> qs = normalized(row_of(inputs.q, row_k, layer.head_dim_k), layer.norm, eps);
+  std::vector<double> qs = normalized_query(layer, inputs, token, head_v);
   for (double& x : qs) x *= scale_of(layer);
   return S.transposed_times(qs);
 }

@@ -30,6 +30,12 @@ std::vector<double> normalized(std::span<const double> x, gdn::Norm norm, double
 // exp(g) for each of the K key channels at one token of one value head; all equal unless the gate is per channel.
 std::vector<double> decay(const gdn::StepProblem& layer, const LayerInputs& inputs, std::int64_t token, int head_v);
 
+// k and q of one token for one value head, behind the norm; q without the scale.
+std::vector<double> normalized_key(const gdn::StepProblem& layer, const LayerInputs& inputs, std::int64_t token,
+                                   int head_v);
+std::vector<double> normalized_query(const gdn::StepProblem& layer, const LayerInputs& inputs, std::int64_t token,
+                                     int head_v);
+
 // beta at one token of one value head.
 double write_strength(const gdn::StepProblem& layer, const LayerInputs& inputs, std::int64_t token, int head_v);
 
@@ -47,6 +53,7 @@ class HeadState {
     return {numbers_.data() + std::int64_t{key} * values_, static_cast<std::size_t>(values_)};
   }
   std::vector<double> transposed_times(std::span<const double> x);  // S^T x
+  std::vector<double> column_lengths() const;                       // for each value, over the keys
 
  private:
   template <typename Visit>

@@ -1,7 +1,9 @@
 #include "tests/reference/gdn_recurrent_workload.h"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -15,6 +17,7 @@
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/gdn_recurrent.h"
 #include "tests/reference/gdn_step_layout.h"
+#include "tests/reference/gdn_warmup.h"
 #include "tests/reference/given_call.h"
 
 namespace gdnjit::reference {
@@ -29,8 +32,9 @@ using gdn::StepProblem;
 // What an operator over sequences does beside what gdn.recurrent does.
 struct Task {
   RecurrentProblem problem;
-  std::int64_t checkpoint_every = 0;  // tokens; 0: no checkpoints
-  double tolerance = 0;               // 0: that of gdn.recurrent
+  std::int64_t checkpoint_every = 0;            // tokens; 0: no checkpoints
+  double tolerance = 0;                         // 0: that of gdn.recurrent
+  std::optional<gdn::ChunkProblem> warms_up{};  // may cut sequences with a warm-up
 };
 
 Task recurrent_task(const FieldMap& problem) { return {.problem = from_fields<RecurrentProblem>(problem)}; }
@@ -41,7 +45,26 @@ Task task_with_chunks(const Problem& problem) {
   Task task{.problem = with_fields_of<RecurrentProblem>(problem),
             .tolerance = problem.io_dtype == DType::f32 ? 1e-2 : 5e-3};
   if (problem.checkpoints != StatePlace::none) task.checkpoint_every = problem.checkpoint_every;
+  if (problem.warmup > 0) task.warms_up = gdn::complete_chunk(with_fields_of<gdn::ChunkProblem>(problem));
   return task;
+}
+
+// Every segment that some tiles cut the call's sequences into.
+std::vector<WarmupSegment> possible_segments(const gdn::ChunkProblem& problem,
+                                             const std::vector<std::int64_t>& starts) {
+  const gdn::ChunkLayout layout(problem);
+  const auto sequences = static_cast<std::int64_t>(starts.size()) - 1;
+  const std::int64_t tokens = problem.ragged || sequences == 0 ? starts.back() : starts[1];
+  std::vector<WarmupSegment> segments;
+  for (int count = 2; count <= gdn::kMaxChunkSegments; ++count) {
+    const gdn::ChunkCuts cuts = gdn::chunk_cuts(layout, {.segments = count}, sequences, tokens);
+    if (!cuts.cut) continue;
+    const std::int64_t length = cuts.chunks * gdn::kChunk;
+    for (std::int64_t first = length; first < starts.back(); first += length) {
+      segments.push_back({first, first + length});
+    }
+  }
+  return segments;
 }
 
 Task chunk_task(const FieldMap& fields) { return task_with_chunks(from_fields<gdn::ChunkProblem>(fields)); }
@@ -50,8 +73,14 @@ Task chunk_task(const FieldMap& fields) { return task_with_chunks(from_fields<gd
 Task forward_task(const FieldMap& fields) {
   const auto problem = from_fields<gdn::ForwardProblem>(fields);
   Task task = task_with_chunks(problem);
-  if (!gdn::ForwardPaths(problem).chunk) task.tolerance = 0;
+  if (!gdn::ForwardPaths(problem).chunk) task.tolerance = 0, task.warms_up.reset();
   return task;
+}
+
+double squares(std::span<const double> numbers) {
+  double sum = 0;
+  for (const double number : numbers) sum += number * number;
+  return sum;
 }
 
 class SequenceWorkload : public ExpectedWorkload {
@@ -132,24 +161,46 @@ class SequenceWorkload : public ExpectedWorkload {
 
   // Computed when it is first asked for, from the inputs after rounding to their dtypes.
   const RecurrentOutputs& expected() const {
-    std::call_once(computed_, [&] {
-      const RecurrentInputs inputs = unpack_inputs(problem_, tensors_);
-      if (task_.checkpoint_every == 0) {
-        expected_ = recurrent(problem_, inputs);
-        return;
-      }
-      const std::int64_t columns = inputs.checkpoint_columns;
-      kept_.resize((inputs.start.size() - 1) * static_cast<std::size_t>(columns));
-      expected_ =
-          recurrent(problem_, inputs, [&](std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) {
-            const std::int64_t column = tokens / task_.checkpoint_every - 1;
-            if (tokens % task_.checkpoint_every != 0 || column >= columns) return;
-            std::vector<double>& state = kept_[static_cast<std::size_t>(sequence * columns + column)];
+    std::call_once(computed_, [&] { compute(); });
+    return expected_;
+  }
+
+  void compute() const {
+    const RecurrentInputs inputs = unpack_inputs(problem_, tensors_);
+    const std::int64_t columns = inputs.checkpoint_columns;
+    const std::size_t sequences = inputs.start.size() - 1;
+    const bool keeps = task_.checkpoint_every > 0;
+    if (keeps) kept_.resize(sequences * static_cast<std::size_t>(columns));
+    std::optional<WarmupBound> bound;
+    if (task_.warms_up) {
+      bound.emplace(layer_, inputs, task_.warms_up->warmup, possible_segments(*task_.warms_up, inputs.start));
+      slack_.o.resize(static_cast<std::size_t>(inputs.start.back()));
+      slack_.state.resize(sequences);
+      slack_.kept.resize(kept_.size());
+    }
+    if (!keeps && !bound) {
+      expected_ = recurrent(problem_, inputs);
+      return;
+    }
+    expected_ =
+        recurrent(problem_, inputs, [&](std::int64_t sequence, std::int64_t tokens, int head_v, const HeadState& S) {
+          const std::int64_t first = inputs.start[static_cast<std::size_t>(sequence)];
+          const std::int64_t column = keeps ? tokens / task_.checkpoint_every - 1 : columns;
+          const bool is_kept = keeps && tokens % task_.checkpoint_every == 0 && column < columns;
+          const auto index = static_cast<std::size_t>(sequence * columns + column);
+          if (is_kept) {
+            std::vector<double>& state = kept_[index];
             state.resize(static_cast<std::size_t>(state_size()));
             S.store(layer_, state.data() + head_v * (state_size() / problem_.heads_v));
-          });
-    });
-    return expected_;
+          }
+          if (!bound) return;
+          bound->visit(first + tokens - 1, tokens, head_v, S);
+          slack_.o[static_cast<std::size_t>(first + tokens - 1)] += squares(bound->output());
+          const double state = squares(bound->state());
+          if (is_kept) slack_.kept[index] += state;
+          const bool last = first + tokens == inputs.start[static_cast<std::size_t>(sequence) + 1];
+          if (last) slack_.state[static_cast<std::size_t>(sequence)] += state;
+        });
   }
 
   // Of all heads.
@@ -172,7 +223,17 @@ class SequenceWorkload : public ExpectedWorkload {
     return rows;
   }
 
-  void expect_checkpoints(const RecurrentInputs& indices, Expectation& result) const {
+  // What a warm-up may add to the error of numbers whose bounds' squares add up to `slack`: the rms of the bounds
+  // over that of the numbers.
+  static double ratio_of(double slack, const Expectation& result) {
+    double reference = 0;
+    for (const Expectation::Region& region : result.regions) {
+      if (!region.zeros) reference += squares(region.numbers());
+    }
+    return slack > 0 ? std::sqrt(slack / reference) : 0;
+  }
+
+  void expect_checkpoints(const RecurrentInputs& indices, Expectation& result, double& slack) const {
     const std::vector<std::int64_t> rows = checkpoint_rows(indices);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       if (rows[i] < 0) continue;
@@ -181,10 +242,11 @@ class SequenceWorkload : public ExpectedWorkload {
         return std::span<const double>(kept_[i]);
       };
       result.regions.push_back({rows[i] * state_size(), state_size(), false, numbers});
+      if (task_.warms_up) expected(), slack += slack_.kept[i];
     }
   }
 
-  void expect_final_states(const RecurrentInputs& indices, Expectation& result) const {
+  void expect_final_states(const RecurrentInputs& indices, Expectation& result, double& slack) const {
     const std::vector<std::int64_t> rows = written_rows(problem_, indices);
     const std::int64_t size = state_size();
     for (std::size_t i = 0; i < rows.size(); ++i) {
@@ -192,6 +254,7 @@ class SequenceWorkload : public ExpectedWorkload {
       const auto first = static_cast<std::int64_t>(i) * size;
       const auto numbers = [this, first, size] { return part_of(expected().state, first, size); };
       result.regions.push_back({rows[i] * size, size, false, numbers});
+      if (task_.warms_up) expected(), slack += slack_.state[i];
     }
   }
 
@@ -210,6 +273,7 @@ class SequenceWorkload : public ExpectedWorkload {
     const std::vector<std::int64_t>& starts = indices.start;
     const auto sequences = static_cast<std::int64_t>(starts.size()) - 1;
     Expectation result;
+    double slack = 0;
     if (tensor.spec.name == "o") {
       result.tolerance = task_.tolerance > 0 ? task_.tolerance : output_tolerance(layer_, longest(starts));
       const std::int64_t token = std::int64_t{problem_.heads_v} * problem_.head_dim_v;
@@ -220,15 +284,24 @@ class SequenceWorkload : public ExpectedWorkload {
         const std::int64_t count = starts[static_cast<std::size_t>(i) + 1] * token - first;
         const auto numbers = [this, first, count] { return part_of(expected().o, first, count); };
         result.regions.push_back({first, count, padded, numbers});
+        if (!task_.warms_up) continue;
+        expected();
+        for (std::int64_t t = first / token; t < (first + count) / token; ++t) {
+          slack += slack_.o[static_cast<std::size_t>(t)];
+        }
       }
+      result.tolerance += ratio_of(slack, result);
       return result;
     }
     result.tolerance = task_.tolerance > 0 ? task_.tolerance : state_tolerance(layer_, longest(starts));
     const std::string& name = tensor.spec.name;
     const bool one_pool = problem_.initial_state == StatePlace::pool;
     const bool is_pool = name == (one_pool ? "state_in" : "state_out");
-    if (name == "checkpoints" || (is_pool && !indices.checkpoint_slot.empty())) expect_checkpoints(indices, result);
-    if (problem_.final_state == StatePlace::pool ? is_pool : name == "state_out") expect_final_states(indices, result);
+    if (name == "checkpoints" || (is_pool && !indices.checkpoint_slot.empty()))
+      expect_checkpoints(indices, result, slack);
+    if (problem_.final_state == StatePlace::pool ? is_pool : name == "state_out")
+      expect_final_states(indices, result, slack);
+    result.tolerance += ratio_of(slack, result);
     return result;
   }
 
@@ -239,6 +312,11 @@ class SequenceWorkload : public ExpectedWorkload {
   mutable std::once_flag computed_;
   mutable RecurrentOutputs expected_;
   mutable std::vector<std::vector<double>> kept_;  // checkpoints by (sequence, column); empty where there is none
+  // Of what a warm-up may change, the squares of the bounds: for each token, final state and checkpoint.
+  struct Slack {
+    std::vector<double> o, state, kept;
+  };
+  mutable Slack slack_;
 };
 
 std::unique_ptr<Workload> make(std::string_view name, Task (*task_of)(const FieldMap&), const FieldMap& problem,

@@ -110,6 +110,7 @@ class Decoder {
   std::uint64_t shared_gap() const;
   void resolve_labels();
   void decode_body();
+  void track_parts(std::size_t first);
   void place_in_frame(const Variable& variable, int scope);
   std::optional<std::uint64_t> frame_offset(std::string_view name) const;
   Slot frame_slot();

@@ -135,6 +135,7 @@ void Decoder::decode_body() {
       unsupported("the emulator does not know the instruction '{}'", statement.opcode.front());
     (this->*family->second)();
   }
+  track_parts(first);
   guard_wgmma_registers(first);
   // A body may end without ret; labels may stand behind its last instruction.
   Statement last;

@@ -44,8 +44,9 @@ void save(Warp& warp, const Function& function, int lane) {
 void restore(Warp& warp, const Function& function, int lane) {
   std::vector<std::byte>& stack = warp.calls.saved[static_cast<std::size_t>(lane)];
   const auto pop = [&stack](void* data, std::size_t bytes) {
-    std::memcpy(data, stack.data() + stack.size() - bytes, bytes);
-    stack.resize(stack.size() - bytes);
+    const auto begin = stack.end() - static_cast<std::ptrdiff_t>(bytes);
+    std::memcpy(data, &*begin, bytes);
+    stack.erase(begin, stack.end());
   };
   const std::uint32_t own = 1U << lane;
   for (std::uint32_t id = function.end_id; id-- > function.first_id;) {

@@ -47,6 +47,7 @@ struct ForwardProblem {
   StatePlace final_state = StatePlace::dense;
   StatePlace checkpoints = StatePlace::none;  // not none: always gdn.chunk, which alone stores them
   int checkpoint_every = 64;
+  int warmup = 0;  // tokens ahead of segments, where gdn.chunk may cut long sequences; not 0: see ChunkProblem::warmup
   PadSentinel pad_sentinel = PadSentinel::negative;
   PadPolicy pad_policy = PadPolicy::zero;
   InputLayout input_layout = InputLayout::separate;
@@ -89,6 +90,7 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("final_state", problem.final_state);
   visit("checkpoints", problem.checkpoints);
   visit("checkpoint_every", problem.checkpoint_every);
+  visit("warmup", problem.warmup);
   visit("pad_sentinel", problem.pad_sentinel);
   visit("pad_policy", problem.pad_policy);
   visit("input_layout", problem.input_layout);

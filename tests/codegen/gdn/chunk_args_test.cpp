@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
@@ -210,6 +211,47 @@ TEST_CASE("the wgmma path takes maps, and cuts long sequences in few heads") {
   }
 }
 
+TEST_CASE("with a warm-up segments are one launch of the scan, where they take less than the whole") {
+  ChunkProblem problem =
+      complete_chunk({.tokens = 2048, .heads_k = 1, .heads_v = 1, .head_dim_k = 16, .head_dim_v = 8, .warmup = 65});
+  CHECK(problem.warmup == 128);
+  const auto args_of = [&](std::int64_t T) {
+    ChunkArgs args;
+    args.q = args.k = TensorView::dense(memory, DType::bf16, {1, T, 1, 16});
+    args.v = args.o = TensorView::dense(memory, DType::bf16, {1, T, 1, 8});
+    args.a = args.b = TensorView::dense(memory, DType::bf16, {1, T, 1});
+    args.a_log = args.dt_bias = TensorView::dense(memory, DType::f32, {1});
+    if (problem.initial_state != StatePlace::none) {
+      args.state_in = TensorView::dense(memory, DType::f32, {1, 1, 8, 16});
+    }
+    args.state_out = TensorView::dense(memory, DType::f32, {1, 1, 8, 16});
+    args.workspace = TensorView::dense(memory, DType::u8, {workspace_bytes(problem, 1, T)});
+    return args;
+  };
+  for (const char* const path : {"path=wgmma segments=4", "path=mma segments=4 block_v=16"}) {
+    CAPTURE(std::string(path));
+    problem.initial_state = StatePlace::none;
+    const Packed cut(problem, args_of(2048), path);
+    REQUIRE(cut.call.launches().size() == 3);
+    CHECK(cut.blocks(1) == 0);
+    CHECK(cut.blocks(2) == 4);
+    CHECK(cut.params().segment_chunks == 8);
+    CHECK(cut.params().warmup_chunks == 2);
+    CHECK(cut.call.launches()[2].geometry.programmatic);
+    problem.initial_state = StatePlace::dense;
+    const Packed kept(problem, args_of(2048), path);
+    REQUIRE(kept.call.launches().size() == 4);
+    CHECK(kept.blocks(2) == 1);  // the initial state, eight rows of it
+    CHECK(kept.blocks(3) == 4);
+    const Packed whole(problem, args_of(960), path);  // too short
+    CHECK(whole.blocks(1) == 1);
+    CHECK(whole.blocks(2) + whole.blocks(3) == 0);
+  }
+  problem.warmup = 1024;  // two segments of 16 chunks take 32 of 32, three of 11 take 27
+  CHECK_FALSE(chunk_cuts(ChunkLayout(problem), {.path = ChunkPath::wgmma, .segments = 2}, 1, 2048).cut);
+  CHECK(chunk_cuts(ChunkLayout(problem), {.path = ChunkPath::wgmma, .segments = 3}, 1, 2048).chunks == 11);
+}
+
 TEST_CASE("the workspace's size is what its parts take, for any tiles, and grows with sequences and tokens") {
   const ChunkProblem problem = small_problem();
   const ChunkConfig config = ChunkLayout(problem).scan({}, ChunkPass::whole);
@@ -228,8 +270,13 @@ TEST_CASE("the workspace's size is what its parts take, for any tiles, and grows
   CHECK(message([&] { workspace_bytes(many, 1, -1); }) == "tokens=-1: must not be negative");
 
   for (const bool ragged : {false, true}) {
-    for (const int heads : {1, 8, 20, 64}) {
-      ChunkProblem any = complete_chunk({.ragged = ragged, .heads_k = 1, .heads_v = heads, .head_dim_v = 104});
+    for (const int heads : {1, 8, -8, 20, 64}) {  // negative: with a warm-up
+      ChunkProblem any = complete_chunk({.ragged = ragged,
+                                         .heads_k = 1,
+                                         .heads_v = std::abs(heads),
+                                         .head_dim_v = 104,
+                                         .initial_state = StatePlace::dense,
+                                         .warmup = heads < 0 ? 128 : 0});
       const ChunkLayout layout(any);
       for (const std::int64_t B : {1, 2, 3, 8, 100}) {
         for (const std::int64_t T : {1, 64, 1000, 3072, 65536}) {
@@ -258,6 +305,9 @@ TEST_CASE("bad problems are refused by name, value and rule") {
   CHECK(refused("checkpoints=pool") == "checkpoints=pool: needs initial_state=pool or final_state=pool");
   CHECK(refused("write_output=false final_state=none") ==
         "write_output=false: with final_state=none and checkpoints=none nothing is left to compute");
+  CHECK(refused("warmup=-1") == "warmup=-1: must be 0 (exact) to 2147483583");
+  CHECK(refused("warmup=2147483647") == "warmup=2147483647: must be 0 (exact) to 2147483583");
+  CHECK(refused("warmup=64 gate=none") == "warmup=64: must be 0 with gate=none, whose states never fade");
   CHECK(refused("slot_dtype=u8") == "slot_dtype=u8: must be i32 or i64");
   CHECK(refused("io=u8") == "io=u8: must be f32, bf16 or f16");
 }

@@ -36,7 +36,9 @@ void check_kernels(NvrtcCompiler& compiler, const std::string& text, const std::
 
 TEST_CASE("the default kernels of the models' layers compile without spills") {
   NvrtcCompiler compiler(machine_nvrtc(), TemplateSet::embedded());
-  check_kernels(compiler, "H=2 HV=8 T=8192", "sm_90a");                         // segments
+  check_kernels(compiler, "H=2 HV=8 T=8192", "sm_90a");  // segments
+  check_kernels(compiler, "H=2 HV=8 T=8192 warmup=256 initial_state=pool", "sm_90a");
+  check_kernels(compiler, "H=2 HV=8 T=8192 warmup=256 gate=channel_raw", "sm_80");
   check_kernels(compiler, "H=30 HV=30 K=96 V=192 beta=two_sigmoid", "sm_90a");  // Olmo-Hybrid
   check_kernels(compiler, "H=32 HV=32 gate=channel_raw", "sm_90a");             // Kimi-Linear
   check_kernels(compiler, "H=6 HV=6 K=256 V=512", "sm_90a");                    // FLA's default

@@ -95,6 +95,23 @@ TEST_CASE("a field of the problem changes the kernels that it concerns and no ot
   }
 }
 
+TEST_CASE("a warm-up is another scan of segments, whatever its length, and changes no other kernel") {
+  CHECK(changed(kProblem, kCut, "warmup=64") == "initial warmup_sm90");
+  for (const FieldMap& tiles : {kCut, with(kMma, "segments=4")}) {
+    const std::string path = tiles == kCut ? "warmup_sm90" : "warmup";
+    const FieldMap warm = with(kProblem, "warmup=100");
+    CHECK(keys_of(warm, tiles).size() == 4);
+    CHECK(changed(warm, tiles, "warmup=4096") == "");
+    CHECK(changed(warm, tiles, "", "segments=2") == "");
+    CHECK(changed(warm, tiles, "checkpoint_every=128").ends_with(path));
+    // Nothing is copied where there is nothing, or nobody stores over it.
+    CHECK(keys_of(with(warm, "initial_state=none"), tiles).size() == 3);
+    CHECK(keys_of(with(warm, "initial_state=dense final_state=none checkpoints=dense"), tiles).size() == 3);
+    CHECK(keys_of(with(warm, "initial_state=dense final_state=dense checkpoints=none"), tiles).size() == 4);
+  }
+  CHECK(changed(kProblem, parse_fields("path=wgmma"), "warmup=64") == "");  // one segment
+}
+
 TEST_CASE("fields that a choice makes meaningless do not split the cache") {
   const FieldMap plain = parse_fields("gate=none beta=none norm=none write_output=false");
   for (const char* none :

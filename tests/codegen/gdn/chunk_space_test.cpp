@@ -82,6 +82,34 @@ TEST_CASE("the default takes wgmma where it can, wide blocks for many heads and 
   CHECK(tiles({.head_dim_k = 256}).split_k == 2);
 }
 
+TEST_CASE("with a warm-up, segments are as many as make a sequence's longest way shortest, on both paths") {
+  const auto segments = [](ChunkProblem problem, const char* arch) {
+    problem.heads_k = problem.heads_v = 2;
+    problem.head_dim_v = 64;
+    return default_chunk_tiles(layout_of(problem), device_of(arch)).segments;
+  };
+  for (const char* arch : {"sm_90a", "sm_80"}) {
+    CAPTURE(std::string(arch));
+    CHECK(segments({.tokens = 8192, .warmup = 128}, arch) == 8);
+    CHECK(segments({.tokens = 1024, .warmup = 128}, arch) == 2);
+    // 32 chunks with 16 ahead of each segment: no number of segments leaves less than 8 + 16 of them.
+    CHECK(segments({.tokens = 2048, .warmup = 1024}, arch) == 4);
+    CHECK(segments({.tokens = 2048, .warmup = 2048}, arch) == 1);
+    CHECK(segments({.batch = 64, .tokens = 8192, .warmup = 128}, arch) == 1);  // enough blocks without
+  }
+  CHECK(segments({.tokens = 8192}, "sm_80") == 1);
+  // What the search tries has segments on both paths, but none that take longer than the whole.
+  const ChunkLayout layout = layout_of({.tokens = 4096, .heads_k = 1, .heads_v = 1, .head_dim_v = 64, .warmup = 2100});
+  int mma = 0, wgmma = 0;
+  for (const ChunkScanTiles& tiles : chunk_search_space(layout, {})) {
+    if (tiles.segments == 1) continue;
+    ++(tiles.path == ChunkPath::mma ? mma : wgmma);
+    CHECK(tiles.segments >= 4);  // two of 32 chunks would take 32 + 33 of 64
+  }
+  CHECK(mma >= 2);
+  CHECK(wgmma >= 2);
+}
+
 TEST_CASE("few heads are spread over more blocks than many") {
   const DeviceTraits device = device_of("sm_80");
   CHECK(default_chunk_tiles(layout_of({.heads_k = 2, .heads_v = 4}), device).block_v <
@@ -101,7 +129,8 @@ TEST_CASE("tiles that cannot work are refused by name") {
   };
   CHECK(std::string(refusal("", "block_v=24").what()) ==
         "tiles path=mma block_v=24 split_k=1 stages=2 segments=1: block_v must be a multiple of 16");
-  CHECK(std::string(refusal("", "segments=2").what()).ends_with("path=mma does not cut sequences: segments must be 1"));
+  CHECK(std::string(refusal("", "segments=2").what())
+            .ends_with("path=mma does not cut sequences without a warmup: segments must be 1"));
   CHECK(std::string(refusal("", "path=wgmma segments=9").what()).ends_with("segments must be 1 to 8"));
   CHECK(std::string(refusal("", "path=wgmma split_k=2").what())
             .ends_with("path=wgmma does not split K: split_k must be 1"));

@@ -75,6 +75,23 @@ TEST_CASE("fixed sums and fp32 tensors rule out gdn.chunk, checkpoints everythin
   CHECK(says(error_of([] { paths_of({.checkpoints = StatePlace::dense, .sum_lanes = 8}); }), "sum_lanes=8: gdn.chunk"));
 }
 
+TEST_CASE("a warm-up is gdn.chunk's, and refused where that is ruled out") {
+  const FieldMap problem = forward_operator().complete(parse_fields("T=4096 H=1 HV=2 warmup=100"));
+  CHECK(find_field(problem, "warmup") == "128");
+  for (const OperatorPart& part : forward_operator().parts(problem)) {
+    const auto own = find_field(part.problem, "warmup");
+    CHECK(own.has_value() == (part.name == "chunk"));
+    if (own) CHECK(*own == "128");
+  }
+  CHECK(find_field(forward_operator().default_tiles(problem, {}), "chunk.segments") == "8");
+  CHECK(says(error_of([] { problem_of("warmup=64 sum_lanes=8"); }),
+             "warmup=64: must be 0 with sum_lanes, which rules out gdn.chunk"));
+  CHECK(says(error_of([] { problem_of("warmup=64 io=f32"); }),
+             "warmup=64: must be 0 with io=f32, which rules out gdn.chunk"));
+  CHECK(says(error_of([] { problem_of("warmup=64 gate=none"); }),
+             "warmup=64: must be 0 with gate=none, whose states never fade"));
+}
+
 TEST_CASE("the way follows from the tokens and the crossover") {
   const ForwardPaths all = paths_of({.initial_state = StatePlace::dense});
   CHECK(all.choose(1, 64) == ForwardPath::step);

@@ -1,5 +1,6 @@
 // Moves, packing and unpacking, address-space conversions. None of them uses a value, so an unwritten one may pass
-// through; its destination then counts as unwritten.
+// through; its destination then counts as unwritten. Registers that decode/parts.cpp tracks have an id for each part:
+// Instruction::target is the first one's (0: there are none).
 #include "runtime/emulator/exec/exchange.h"
 #include "runtime/emulator/exec/lanes.h"
 
@@ -15,6 +16,12 @@ template <typename T>
 void execute_mov(Warp& warp, const Instruction& in) {
   const auto* a = warp.values<T>(in.a);
   copy_written(warp, in.dst.id, warp.written[in.a.id]);
+  if constexpr (sizeof(T) == 8) {
+    if (in.target != 0) [[unlikely]] {  // from the parts at target_count
+      for (std::uint32_t part = 0; part < in.count; ++part)
+        copy_written(warp, static_cast<std::uint16_t>(in.target + part), warp.written[in.target_count + part]);
+    }
+  }
   for_lanes(warp, warp.values<T>(in.dst), [=](int lane) { return a[lane]; });
 }
 
@@ -31,7 +38,10 @@ void execute_pack(Warp& warp, const Instruction& in) {
   const Slot* parts = &warp.program->operands[in.operands];
   const unsigned width = in.flags * 8U;
   std::uint32_t written = kAllLanes;
-  for (int part = 0; part < in.count; ++part) written &= warp.written[parts[part].id];
+  for (std::uint32_t part = 0; part < in.count; ++part) {
+    written &= warp.written[parts[part].id];
+    if (in.target != 0) copy_written(warp, static_cast<std::uint16_t>(in.target + part), warp.written[parts[part].id]);
+  }
   copy_written(warp, in.dst.id, written);
   D packed[kLanes] = {};
   for (int part = 0; part < in.count; ++part) {
@@ -55,7 +65,8 @@ void execute_unpack(Warp& warp, const Instruction& in) {
     if (parts[part].id == kConstantId) continue;  // '_'
     const unsigned shift = width * static_cast<unsigned>(part);
     const std::uint32_t keep = width >= 32 ? 0xffffffffU : (1U << width) - 1U;
-    copy_written(warp, parts[part].id, written);
+    const std::uint32_t place = in.target + static_cast<std::uint32_t>(part);
+    copy_written(warp, parts[part].id, in.target != 0 ? warp.written[place] : written);
     for_lanes(warp, warp.values<std::uint32_t>(parts[part]),
               [&](int lane) { return static_cast<std::uint32_t>(source[lane] >> shift) & keep; });
   }
