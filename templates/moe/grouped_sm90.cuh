@@ -39,8 +39,8 @@ struct GroupedSm90 {
     // Tiles whose copies may be on their way: one less than what the consumers hold free, who return a stage when the
     // next one is there.
     kLag = c.stages - 2,
-    kProducerRegisters = 40,
-    kConsumerRegisters = 232,
+    kProducerRegisters = 56,
+    kConsumerRegisters = 224,
   };
   using Sums = float[kN / 2];
 
@@ -111,11 +111,13 @@ struct GroupedSm90 {
     for (int tile = first_tile(); tile < tiles; tile += tile_step()) {
       Part part;
       if (!Rows::locate(p.grouped, tile, part)) continue;
-      const unsigned char* rows[kCopies];  // nullptr: padding
+      const unsigned char* rows[kCopies];
+      unsigned used = 0;  // a bit for each row that is not padding
 #pragma unroll
       for (int i = 0; i < kCopies; ++i) {
         const int pair = Rows::pair_of(p.grouped, part, rank() * kSm90Rows + thread / kUnits + i * kRowsApart);
-        rows[i] = pair < 0 ? nullptr : Rows::inputs_of(p.grouped, pair) + unit * kUnitBytes;
+        if (pair >= 0) used |= 1u << i;
+        rows[i] = Rows::inputs_of(p.grouped, pair < 0 ? 0 : pair) + unit * kUnitBytes;
       }
       const device::TensorMap& map = part.is_shared ? p.shared : p.routed;
       const int steps = (part.in + c.block_k - 1) / c.block_k;
@@ -126,7 +128,7 @@ struct GroupedSm90 {
           device::mbarrier_wait(empty(base, ring.stage), ring.phase ^ 1);
         }
         if (thread == 0) load_weights(map, part, k, weights(base, ring.stage), full(base, ring.stage));
-        copy_rows(rows, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
+        copy_rows(rows, used, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
         device::cp_async_commit();
         ring.next();
         if (pending == kLag) {
@@ -165,16 +167,15 @@ struct GroupedSm90 {
     }
   }
 
-  static __device__ __forceinline__ void copy_rows(const unsigned char* const (&rows)[kCopies], int k, int in, int unit,
-                                                   int row, unsigned to) {
+  static __device__ __forceinline__ void copy_rows(const unsigned char* const (&rows)[kCopies], unsigned used, int k,
+                                                   int in, int unit, int row, unsigned to) {
     const int start = k * kRowBytes;
-    const bool inside = start + unit * kUnitBytes < 2 * in;
+    if (start + unit * kUnitBytes >= 2 * in) used = 0;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       const unsigned offset = static_cast<unsigned>((row + i * kRowsApart) * kRowBytes + unit * kUnitBytes);
-      const bool there = inside && rows[i] != nullptr;
-      device::cp_async_or_zeros<kUnitBytes>(to + device::swizzled<device::Swizzle::bytes128>(offset),
-                                            there ? rows[i] + start : nullptr, there ? kUnitBytes : 0);
+      device::cp_async_or_zeros<kUnitBytes>(to + device::swizzled<device::Swizzle::bytes128>(offset), rows[i] + start,
+                                            (used >> i & 1u) != 0 ? kUnitBytes : 0);
     }
   }
 

@@ -41,7 +41,8 @@ struct GroupedTile {
 
   // Where this thread's copies come from: the same place in several rows.
   struct Sources {
-    const unsigned char* in[kInCopies];  // nullptr: padding
+    const unsigned char* in[kInCopies];
+    unsigned used;  // a bit for each row of inputs that is not padding
     const unsigned char* weights[kWeightCopies];
     int in_row_bytes, weight_row_bytes;  // of the whole row
   };
@@ -57,13 +58,15 @@ struct GroupedTile {
 
   static __device__ __forceinline__ Sources sources_of(const GroupedParams& p, const Part& part, const int* pairs) {
     Sources sources;
+    sources.used = 0;
     sources.in_row_bytes = part.in * dtype_bytes(c.in_dtype);
     sources.weight_row_bytes = part.in / 8 * c.bits();
 #pragma unroll
     for (int i = 0; i < kInCopies; ++i) {
       const int row = (thread() + i * kThreads) / kInUnits;
       const int pair = row < c.block_m ? pairs[row] : -1;
-      sources.in[i] = pair < 0 ? nullptr : Rows::inputs_of(p, pair) + thread() % kInUnits * kUnitBytes;
+      if (pair >= 0) sources.used |= 1u << i;
+      sources.in[i] = Rows::inputs_of(p, pair < 0 ? 0 : pair) + thread() % kInUnits * kUnitBytes;
     }
 #pragma unroll
     for (int i = 0; i < kWeightCopies; ++i) {
@@ -86,8 +89,8 @@ struct GroupedTile {
       const int row = (thread() + i * kThreads) / kInUnits;
       if (c.block_m * kInUnits % kThreads != 0 && row >= c.block_m) break;
       const unsigned to = stage + row * c.in_row_bytes() + ((thread() % kInUnits) ^ in_swizzle(row)) * kUnitBytes;
-      const bool there = sources.in[i] != nullptr && in_byte < sources.in_row_bytes;
-      device::cp_async_or_zeros<kUnitBytes>(to, there ? sources.in[i] + in_start : nullptr, there ? kUnitBytes : 0);
+      const bool there = in_byte < sources.in_row_bytes && (sources.used >> i & 1u) != 0;
+      device::cp_async_or_zeros<kUnitBytes>(to, sources.in[i] + in_start, there ? kUnitBytes : 0);
     }
     const int weight_start = k * c.weight_row_bytes(), piece = thread() % kPieces * c.weight_vector;
     const bool there = weight_start + piece < sources.weight_row_bytes;
@@ -97,8 +100,7 @@ struct GroupedTile {
       if (c.weight_rows() * kPieces % kThreads != 0 && row >= c.weight_rows()) break;
       const unsigned to = stage + c.in_bytes() + row * c.weight_row_bytes() +
                           ((piece / kUnitBytes) ^ weight_swizzle(row)) * kUnitBytes + piece % kUnitBytes;
-      device::cp_async_or_zeros<c.weight_vector>(to, there ? sources.weights[i] + weight_start : nullptr,
-                                                 there ? c.weight_vector : 0);
+      device::cp_async_or_zeros<c.weight_vector>(to, sources.weights[i] + weight_start, there ? c.weight_vector : 0);
     }
   }
 
