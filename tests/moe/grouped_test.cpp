@@ -1,19 +1,12 @@
 // The grouped class of moe.up and moe.down against the reference: formats, shapes, options and tiles pairwise; routings
-// that are far from even; what a call moves, and that its main loop meets no bank conflicts.
+// that are far from even; what is refused.
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <string>
 
-#include "autotune/checker.h"
-#include "codegen/gdn/options_names.h"
-#include "codegen/moe/grouped.h"
-#include "codegen/moe/options_names.h"
-#include "codegen/moe/products.h"
-#include "tests/gdn/emulator_fixture.h"
-#include "tests/gdn/host_call.h"
 #include "tests/gdn/pairwise_check.h"
-#include "tests/reference/numeric.h"
+#include "tests/moe/grouped_check.h"
 
 using namespace gdnjit;
 using namespace gdnjit::tests;
@@ -82,10 +75,6 @@ FieldMap problem_of(const Case& built) {
   return problem;
 }
 
-FieldMap tiles_text(std::string_view text) {
-  return to_fields(from_fields<moe::ProductTiles>(parse_fields(std::string(text))));
-}
-
 std::vector<Case> pairs() { return pairwise_cases(axes(), allowed, 17); }
 
 void check(bool down, const std::vector<Case>& cases) {
@@ -107,28 +96,6 @@ void check(bool down, const std::vector<Case>& cases) {
     return to_fields(with_fields_of<moe::ProductTiles>(tiles));
   };
   check_cases(find_operator(down ? "moe.down" : "moe.up"), axes(), cases, problem_of, tiles_of);
-}
-
-const char* const kTiles = "path=mma block_m=32 block_n=64 block_k=64 warps=4 stages=3";
-
-// A call whose ids are `ids`, repeated to the end, in poisoned outputs; "" if it is right.
-std::string check_routing(const char* op, const std::string& problem_text, const std::vector<int>& ids,
-                          const std::string& tiles = kTiles) {
-  const auto runtime = emulator_runtime("sm_90a");
-  const FieldMap problem = find_operator(op).complete(parse_fields(problem_text));
-  HostCall drawn(reference::make_workload(op, problem, reference::Inputs::typical, 7)->tensors());
-  for (std::size_t i = 0; i < drawn["topk_ids"].bytes.size() / 4; ++i) {
-    reference::store_element(DType::i32, drawn["topk_ids"].bytes.data(), static_cast<std::int64_t>(i),
-                             ids[i % ids.size()]);
-  }
-  std::vector<std::vector<std::byte>> contents;
-  for (const TensorSpec& spec : find_operator(op).tensors(problem)) contents.push_back(drawn[spec.name].bytes);
-  const CallDescription call{problem, find_operator(op).tensors(problem)};
-  const auto workload = reference::make_call_workload(op, call, contents);
-  const auto plan = make_plan(*runtime, find_operator(op), problem, tiles_text(tiles));
-  const auto result =
-      autotune::check(*plan, workload->tensors(), [&](const auto& results) { return workload->compare(results); });
-  return result.passed() ? "" : result.text();
 }
 
 }  // namespace
@@ -181,34 +148,6 @@ TEST_CASE("tokens of ids and x may lie apart") {
   for (const reference::OutputError& error : workload->compare(results)) CHECK(error.passed());
 }
 
-TEST_CASE("the main loops meet no bank conflicts, and inputs, weights and results move as often as tiles say") {
-  for (const char* weights : {"bf16", "int8", "int4", "nvfp4"}) {
-    for (const char* block_k : {"32", "64", "128"}) {
-      CAPTURE(weights);
-      CAPTURE(block_k);
-      const auto runtime = emulator_runtime("sm_90a");
-      const FieldMap problem =
-          find_operator("moe.down")
-              .complete(parse_fields(fmt::format("M=64 D=256 I=512 E=1 k=1 weights={} group_size=128", weights)));
-      const auto tiles =
-          tiles_text(fmt::format("path=mma block_m=32 block_n=128 block_k={} warps=4 stages=2", block_k));
-      const auto plan = make_plan(*runtime, find_operator("moe.down"), problem, tiles);
-      const auto workload = reference::make_workload("moe.down", problem, reference::Inputs::typical, 5);
-      const auto result = autotune::check(*plan, *workload);
-      CHECK(result.passed());
-      REQUIRE(result.counts.size() == 3);
-      const LaunchCounters& product = result.counts[1].counters;
-      CHECK(product.shared_wavefronts == product.shared_wavefronts_ideal);
-      for (const BufferTraffic& buffer : result.counts[1].traffic) {
-        // Two blocks of outputs read h, two blocks of rows the weights.
-        if (buffer.name == "h") CHECK(32 * buffer.sectors_read == 2 * 64 * 512 * 2);
-        if (buffer.name == "w2" && std::string(weights) == "bf16") CHECK(32 * buffer.sectors_read == 2 * 256 * 512 * 2);
-        if (buffer.name == "workspace") CHECK(32 * buffer.sectors_written == 64 * 256 * 4);
-      }
-    }
-  }
-}
-
 TEST_CASE("a workspace that is too small, and tiles of another path, are refused by name") {
   const auto runtime = emulator_runtime("sm_90a");
   const FieldMap problem = find_operator("moe.down").complete(parse_fields("M=20 D=64 I=64 E=8 k=2"));
@@ -241,27 +180,4 @@ TEST_CASE("few tokens take the matvec class by default, many the grouped one") {
   CHECK(path("M=64 E=8 k=2") != "matvec");
   CHECK(path("M=1024 E=256 k=8") != "matvec");
   CHECK(path("M=1024 E=256 k=8 batch_invariant=true") == "matvec");
-}
-
-TEST_CASE("wgmma: both products, formats, orders of gate and up, tails, shared experts, one block for all tiles") {
-  const std::vector<int> ids{3, 1, 1, 4, -1, 5, 7, 2, 1, 0, 6, 1};
-  const auto tiles = [](int block_m, int block_n, int stages, int blocks) {
-    return fmt::format("path=wgmma block_m={} block_n={} block_k=64 warps=8 stages={} group_m=2 blocks={}", block_m,
-                       block_n, stages, blocks);
-  };
-  for (const char* op : {"moe.up", "moe.down"}) {
-    for (const int block_m : {128, 256}) {  // 256: a cluster of two blocks
-      CAPTURE(op);
-      CAPTURE(block_m);
-      CHECK(check_routing(op, "M=150 D=136 I=96 E=8 k=2", ids, tiles(block_m, 64, 4, 0)) == "");
-      CHECK(check_routing(op,
-                          "M=150 D=72 I=176 E=8 k=2 shared_size=112 shared_gate=true gate_order=interleaved "
-                          "up_bias=true down_bias=true",
-                          ids, tiles(block_m, 128, 3, 4)) == "");
-      CHECK(check_routing(op,
-                          "M=260 D=256 I=80 E=8 k=1 io=f16 h=f16 weights=f16 gate_order=up_gate activation=swiglu_oai",
-                          ids, tiles(block_m, 48, 3, 2)) == "");
-      CHECK(check_routing(op, "M=140 D=320 I=64 E=8 k=2 activation=relu2", {5}, tiles(block_m, 192, 3, 2)) == "");
-    }
-  }
 }
