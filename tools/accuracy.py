@@ -2,11 +2,13 @@
 """Writes docs/accuracy.md: how far every operator is from the reference in double precision, over all models.
 
     tools/accuracy.py [--tool GDN_TUNE] [--device NAME] > docs/accuracy.md
+    tools/accuracy.py [--tool GDN_TUNE] [--device NAME] --op gdn.step --into docs/accuracy.md
     tools/accuracy.py [--tool GDN_TUNE] --check docs/accuracy.md
 
-The first runs `gdn-tune verify --json` once for each section and formats what comes back; a failed check ends it. On
-the emulator, with two cores, it takes a few minutes. The second runs a tiny model in seconds and says whether the page
-has today's sections, commands, columns and models; figures are not compared.
+The first runs `gdn-tune verify --json` once for each section and formats what comes back; a failed check ends it. The
+second does so for the sections of one operator and leaves the others of the page as they are. On the emulator, with two
+cores, each takes a few minutes. The third runs a tiny model in seconds and says whether the page has today's sections,
+commands, columns and models; figures are not compared.
 """
 import argparse
 import json
@@ -16,16 +18,19 @@ import subprocess
 import sys
 import tempfile
 
-# What is verified: the title of the section and the arguments of verify.
+# What is verified: the title of the section, the operator and the further arguments of verify.
 SECTIONS = [
-    ("gdn.step, one token", ["--op", "gdn.step", "--set", "T=1", "--batch", "2"]),
-    ("gdn.step, four tokens", ["--op", "gdn.step", "--set", "T=4", "--batch", "2"]),
-    ("gdn.recurrent, 100 tokens", ["--op", "gdn.recurrent", "--set", "T=100"]),
-    ("gdn.chunk, 200 tokens", ["--op", "gdn.chunk", "--set", "T=200"]),
-    ("gdn.forward, 200 tokens", ["--op", "gdn.forward", "--set", "T=200"]),
+    ("gdn.step, one token", "gdn.step", ["--set", "T=1", "--batch", "2"]),
+    ("gdn.step, four tokens", "gdn.step", ["--set", "T=4", "--batch", "2"]),
+    ("gdn.recurrent, 100 tokens", "gdn.recurrent", ["--set", "T=100"]),
+    ("gdn.chunk, 200 tokens", "gdn.chunk", ["--set", "T=200"]),
+    ("gdn.forward, 200 tokens", "gdn.forward", ["--set", "T=200"]),
 ]
 INPUTS = ["typical", "brutal"]
-COLUMNS = ["o rms", "o max", "state rms", "state max"]
+# By the layer: the tensors that are compared and what the columns call them, and the smallest problem.
+TENSORS = {"gdn": [("o", "o"), ("state_out", "state")], "moe": [("y", "y")]}
+TINY = {"gdn": {"fields": {"H": 1, "HV": 2, "K": 32, "V": 32}},
+        "moe": {"fields": {"D": 64, "I": 32, "E": 4, "k": 2}, "weights": ["bf16", "int4:32"]}}
 ALL_MODELS = ["--all-models"]
 
 
@@ -47,47 +52,89 @@ def models_of(check):
     return ", ".join(dict.fromkeys(origin.split(" tp=")[0] for origin in check["origins"]))
 
 
-def figures(check):
-    """The columns of one check: the output's errors and the final state's."""
+def layer_of(operator):
+    """"gdn" of "gdn.step"."""
+    return operator.split(".")[0]
+
+
+def weights_of(check):
+    """The format of expert weights as --weights names it: "int4:128"."""
+    problem = check["problem"]
+    grouped = problem["weights"] in ("int4", "int8")
+    return f"{problem['weights']}:{problem['group_size']}" if grouped else problem["weights"]
+
+
+def figures(check, tensors):
+    """The columns of one check: the errors of each tensor."""
     by_name = {output["tensor"]: output for output in check["outputs"]}
-    tensors = [by_name["o"], by_name["state_out"]]
-    return [f"{tensor[field]:.1e}" for tensor in tensors for field in ("rms_ratio", "max_ratio")]
+    return [f"{by_name[tensor][field]:.1e}" for tensor, _ in tensors for field in ("rms_ratio", "max_ratio")]
 
 
-def section(title, command, checks):
+def section(tool, device, selection, title, operator, arguments):
+    """The lines of one section, from its heading to the empty line behind it."""
+    words = ["--op", operator, *arguments, "--inputs", ",".join(INPUTS), "--device", device]
+    report = run(tool, ["verify", *selection, *words])
+    tensors = TENSORS[layer_of(operator)]
+    has_weights = layer_of(operator) == "moe"
     rows = {}
-    for check in checks:
-        rows.setdefault(models_of(check), {})[check["inputs"]] = figures(check)
-    columns = [f"{inputs}: {column}" for inputs in INPUTS for column in COLUMNS]
-    lines = [f"## {title}", f"`{command}`", "", f"| model | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    for model, by_inputs in rows.items():
-        lines.append(f"| {model} | {' | '.join(cell for inputs in INPUTS for cell in by_inputs[inputs])} |")
+    for check in report["checks"]:
+        row = (models_of(check), weights_of(check)) if has_weights else (models_of(check),)
+        rows.setdefault(row, {})[check["inputs"]] = figures(check, tensors)
+    columns = ["model", *(["weights"] if has_weights else [])]
+    columns += [f"{inputs}: {name} {error}" for inputs in INPUTS for _, name in tensors for error in ("rms", "max")]
+    command = " ".join(["gdn-tune", "verify", *ALL_MODELS, *words])
+    lines = [f"## {title}", f"`{command}` on {report['device']}", "",
+             f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row, by_inputs in rows.items():
+        lines.append(f"| {' | '.join([*row, *(cell for inputs in INPUTS for cell in by_inputs[inputs])])} |")
     return lines + [""]
 
 
+HEADER = """\
+# Accuracy
+
+Generated by `tools/accuracy.py`; do not edit.
+
+Every operator on the problems of every model that has it, against the formula in double precision, from the same inputs
+after rounding to their dtypes. `rms` is rms(x - reference) / rms(reference) over a whole tensor, `max` the
+largest difference over the largest value. bf16 inputs and outputs.
+
+`gdn.*`: fp32 states. Inputs: `typical`, unit-normal with mild decay; `brutal`, A_log up to 16, a part of the gates
+exactly 0, zero vectors. Bounds on rms: 3e-3 for an output that is rounded once; 1e-5 for the state of `gdn.step` and
+2e-5 for that of longer calls in fp32; 5e-3 for both of `gdn.chunk`, whose products are in 16 bits.
+"""
+
+
 def page(tool, device, selection):
-    reports = []
-    for title, arguments in SECTIONS:
-        words = ["verify", *selection, *arguments, "--inputs", ",".join(INPUTS), "--device", device]
-        shown = " ".join(["gdn-tune", "verify", *ALL_MODELS, *words[1 + len(selection):]])
-        reports.append((title, shown, run(tool, words)))
-    lines = ["# Accuracy", "",
-             f"Generated by `tools/accuracy.py`; do not edit. Device: {reports[0][2]['device']}.", "",
-             "Every operator on the problems of every model against the recurrence in double precision, from the same inputs",
-             "after rounding to their dtypes. `rms` is rms(x - reference) / rms(reference) over a whole tensor, `max` the",
-             "largest difference over the largest value. Inputs: `typical`, unit-normal with mild decay; `brutal`, A_log up",
-             "to 16, a part of the gates exactly 0, zero vectors. bf16 inputs and outputs, fp32 states.", "",
-             "Bounds on rms: 3e-3 for an output that is rounded once; 1e-5 for the state of `gdn.step` and 2e-5 for that of",
-             "longer calls in fp32; 5e-3 for both of `gdn.chunk`, whose products are in 16 bits.", ""]
-    for title, command, report in reports:
-        lines += section(title, command, report["checks"])
+    lines = HEADER.splitlines() + [""]
+    for title, operator, arguments in SECTIONS:
+        lines += section(tool, device, selection, title, operator, arguments)
+    return "\n".join(lines)
+
+
+def sections_of(text):
+    """The sections of a page by their titles, each from its heading on."""
+    return {part.split("\n")[0]: f"## {part}" for part in text.split("\n## ")[1:]}
+
+
+def page_with(text, tool, device, operator):
+    """The page `text` with the sections of one operator made anew."""
+    old = sections_of(text)
+    lines = HEADER.splitlines() + [""]
+    for title, name, arguments in SECTIONS:
+        if name == operator:
+            lines += section(tool, device, ALL_MODELS, title, name, arguments)
+        elif title in old:
+            lines += [*old[title].rstrip("\n").split("\n"), ""]
+        else:
+            sys.exit(f"the page has no section '{title}': generate all of it")
     return "\n".join(lines)
 
 
 def skeleton(text):
-    """What of a page does not depend on the device, the models and the figures."""
-    lines = re.sub(r" --device \S+`", "`", text).splitlines()
-    return [line for line in lines if not line.startswith("Generated by") and (not line.startswith("| ") or "rms" in line)]
+    """What of a page does not depend on the devices, the models and the figures."""
+    lines = re.sub(r" --device \S+` on .*", "`", text).splitlines()
+    return [line for line in lines if not line.startswith("| ") or "rms" in line]
 
 
 def models_shown(text):
@@ -102,9 +149,8 @@ def models_shown(text):
 
 
 def check(tool, device, file):
-    operators = {arguments[1] for _, arguments in SECTIONS}
-    fields = {"fields": {"H": 1, "HV": 2, "K": 32, "V": 32}}
-    tiny = {"models": [{"name": "tiny", "operators": {name: fields for name in sorted(operators)}}]}
+    operators = sorted({operator for _, operator, _ in SECTIONS})
+    tiny = {"models": [{"name": "tiny", "operators": {name: TINY[layer_of(name)] for name in operators}}]}
     with tempfile.TemporaryDirectory() as folder:
         models = pathlib.Path(folder) / "models.json"
         models.write_text(json.dumps(tiny))
@@ -112,8 +158,9 @@ def check(tool, device, file):
     text = pathlib.Path(file).read_text()
     if skeleton(text) != skeleton(today):
         sys.exit(f"{file} is not what tools/accuracy.py writes today: generate it again")
-    known = {model["name"] for model in run(tool, ["models"])["models"]}
-    for (title, _), shown in zip(SECTIONS, models_shown(text)):
+    models = run(tool, ["models"])["models"]
+    for (title, operator, _), shown in zip(SECTIONS, models_shown(text)):
+        known = {model["name"] for model in models if operator in model["operators"]}
         if shown != known:
             sys.exit(f"{file}: {title} has other models than the tool ({shown ^ known}): generate it again")
 
@@ -122,12 +169,20 @@ def main():
     parser = argparse.ArgumentParser(description="Writes docs/accuracy.md to standard output.")
     parser.add_argument("--tool", default="build/release/tools/gdn-tune/gdn-tune", help="the built gdn-tune")
     parser.add_argument("--device", default="emulator", help="as for gdn-tune (default: emulator)")
+    parser.add_argument("--op", metavar="NAME", choices=sorted({operator for _, operator, _ in SECTIONS}),
+                        help="only the sections of this operator, with --into")
+    parser.add_argument("--into", metavar="FILE", help="the page whose sections of --op are written anew, in place")
     parser.add_argument("--check", metavar="FILE", help="look at a page instead of writing one")
     options = parser.parse_args()
     if not pathlib.Path(options.tool).exists():
         sys.exit(f"{options.tool}: not there; build it, or name one with --tool")
+    if (options.op is None) != (options.into is None):
+        sys.exit("--op and --into belong together")
     if options.check:
         check(options.tool, options.device, options.check)
+    elif options.into:
+        file = pathlib.Path(options.into)
+        file.write_text(page_with(file.read_text(), options.tool, options.device, options.op))
     else:
         print(page(options.tool, options.device, ALL_MODELS), end="")
 

@@ -254,6 +254,8 @@ void pack_align(const AlignProblem& problem, std::span<const TensorView> tensors
   check_rows(problem, M, k);
   params.ids = reader.take_dense("topk_ids", problem.id_dtype, {M, k}, 2).data;
   params.pairs = M * k;
+  params.top_k = static_cast<int>(k);
+  params.ids_stride = k;
   params.known_ids = problem.experts;
   if (problem.expert_map) {
     const TensorView& map = reader.take_dense("expert_map", DType::i32, {kAnyExtent}, 1);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "codegen/fields.h"
+#include "moe/grouped_config.cuh"
 
 namespace gdnjit {
 
@@ -50,6 +51,12 @@ template <>
 struct EnumNames<moe::GateOrder> {
   static constexpr std::string_view type = "gdnjit::moe::GateOrder";
   static constexpr std::array<std::string_view, 3> names{"gate_up", "up_gate", "interleaved"};
+};
+
+template <>
+struct EnumNames<moe::ExpertPath> {
+  static constexpr std::string_view type = "gdnjit::moe::ExpertPath";
+  static constexpr std::array<std::string_view, 3> names{"matvec", "mma", "wgmma"};
 };
 
 }  // namespace gdnjit

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string>
@@ -9,6 +10,7 @@
 
 #include "codegen/fields.h"
 #include "codegen/gdn/options_names.h"
+#include "codegen/moe/grouped.h"
 #include "codegen/moe/matvec.h"
 #include "codegen/moe/options_names.h"
 #include "runtime/support/check.h"
@@ -16,14 +18,17 @@
 namespace gdnjit::moe {
 namespace {
 
-static_assert(every_field_visited<ExpertsProblem>());
+static_assert(every_field_visited<ExpertsProblem>() && every_field_visited<ProductTiles>());
 
 // M beyond this changes nothing about the best tiles.
 constexpr std::int64_t kLargestBucketTokens = 16384;
 
-class ProductInstance : public Instance {
+// Which classes a search looks at: around the crossover both.
+constexpr std::int64_t kMostMatvecTokens = 256, kLeastGroupedTokens = 16;
+
+class MatvecInstance : public Instance {
  public:
-  ProductInstance(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const Target& target)
+  MatvecInstance(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const Target& target)
       : problem_(problem), kernel_(problem, tiles, down, target) {}
 
   std::span<const KernelSpec> kernels() const override { return {&kernel_.spec(), 1}; }
@@ -31,8 +36,10 @@ class ProductInstance : public Instance {
 
   void pack(std::span<const TensorView> tensors, TensorMapEncoder&, Call& call) const override {
     MatvecParams& params = call.add_block<MatvecParams>();
-    const std::int64_t tokens = kernel_.config().down ? pack_down(problem_, kernel_.config(), tensors, params)
-                                                      : pack_up(problem_, kernel_.config(), tensors, params);
+    const MatvecConfig& config = kernel_.config();
+    TensorView workspace;  // of no use here
+    const std::int64_t tokens = config.down ? pack_down(problem_, config.weight_vector, tensors, params, workspace)
+                                            : pack_up(problem_, config.weight_vector, tensors, params, workspace);
     if (tokens > 0) call.add_launch(kernel_.geometry(tokens), params);
   }
 
@@ -58,20 +65,34 @@ class ProductOperator : public Operator {
   }
 
   FieldMap default_tiles(const FieldMap& problem, const DeviceTraits& device) const override {
-    return to_fields(default_matvec_tiles(parse(problem), down_, device));
+    const ExpertsProblem parsed = parse(problem);
+    if (prefers_matvec(parsed)) return fields_of(default_matvec_tiles(parsed, down_, device));
+    return fields_of(default_grouped_tiles(parsed, down_, device));
   }
 
   std::vector<FieldMap> search_space(const FieldMap& problem, const DeviceTraits& device) const override {
-    std::vector<FieldMap> space;
-    for (const MatvecTiles& tiles : matvec_search_space(parse(problem), down_, device)) {
-      space.push_back(to_fields(tiles));
+    const ExpertsProblem parsed = parse(problem);
+    std::vector<FieldMap> matvec, grouped;
+    if (parsed.tokens <= kMostMatvecTokens || parsed.batch_invariant) {
+      for (const MatvecTiles& tiles : matvec_search_space(parsed, down_, device)) matvec.push_back(fields_of(tiles));
     }
+    if (parsed.tokens >= kLeastGroupedTokens && !parsed.batch_invariant) {
+      for (const GroupedTiles& tiles : grouped_search_space(parsed, down_, device)) grouped.push_back(fields_of(tiles));
+    }
+    std::vector<FieldMap> space = prefers_matvec(parsed) ? std::move(matvec) : std::move(grouped);
+    std::vector<FieldMap>& others = prefers_matvec(parsed) ? grouped : matvec;
+    std::move(others.begin(), others.end(), std::back_inserter(space));
     return space;
   }
 
-  std::shared_ptr<const Instance> instantiate(const FieldMap& problem, const FieldMap& tiles,
+  std::shared_ptr<const Instance> instantiate(const FieldMap& problem, const FieldMap& fields,
                                               const Target& target) const override {
-    return std::make_shared<ProductInstance>(parse(problem), from_fields<MatvecTiles>(tiles), down_, target);
+    const auto tiles = from_fields<ProductTiles>(fields);
+    if (tiles.path == ExpertPath::matvec) {
+      const auto own = of_class<MatvecTiles>(tiles);
+      return std::make_shared<MatvecInstance>(parse(problem), own, down_, target);
+    }
+    return make_grouped(parse(problem), of_class<GroupedTiles>(tiles), down_, target);
   }
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return tensors_of(parse(problem)); }
@@ -94,7 +115,7 @@ class ProductOperator : public Operator {
     const ExpertsProblem problem = parse(fields);
     Footprint footprint;
     for (const TensorSpec& tensor : tensors_of(problem)) {
-      if (is_weight(tensor.name)) continue;
+      if (is_weight(tensor.name) || tensor.role == TensorRole::scratch) continue;
       std::int64_t bytes = dtype_bytes(tensor.dtype);
       for (const std::int64_t extent : tensor.shape) bytes *= extent;
       (is_written(tensor.role) ? footprint.bytes_written : footprint.bytes_read) += bytes;
@@ -116,6 +137,18 @@ class ProductOperator : public Operator {
   static ExpertsProblem parse(const FieldMap& fields) { return complete_experts(from_fields<ExpertsProblem>(fields)); }
   std::vector<TensorSpec> tensors_of(const ExpertsProblem& problem) const {
     return down_ ? down_tensors(problem) : up_tensors(problem);
+  }
+  template <typename Tiles>
+  static FieldMap fields_of(const Tiles& tiles) {
+    return to_fields(with_fields_of<ProductTiles>(tiles));
+  }
+  // The tiles of a path's class; those of the other must be left alone.
+  template <typename Tiles>
+  static Tiles of_class(const ProductTiles& tiles) {
+    const auto own = with_fields_of<Tiles>(tiles);
+    require(with_fields_of<ProductTiles>(own) == tiles, "tiles {}: path={} does not use all of them",
+            fields_text(to_fields(tiles)), enum_name(tiles.path));
+    return own;
   }
   static bool is_weight(const std::string& name) {
     return name.find("w1") != std::string::npos || name.find("w2") != std::string::npos;
@@ -142,6 +175,11 @@ void take_map(const ExpertsProblem& problem, TensorReader& reader, MatvecParams&
   params.map_size = static_cast<int>(std::min<std::int64_t>(extent(map, 0), std::numeric_limits<int>::max()));
 }
 
+void take_workspace(TensorReader& reader, TensorView& workspace) {
+  if (reader.peek().data == nullptr) return;
+  workspace = reader.take_dense("workspace", DType::u8, {kAnyExtent}, 1);
+}
+
 std::int64_t take_tokens(std::string_view name, int rank, std::span<const TensorView> tensors) {
   require(tensors[0].rank == rank, "{}: has rank {}, must be {}", name, tensors[0].rank, rank);
   const std::int64_t tokens = tensors[0].shape[0];
@@ -164,6 +202,7 @@ std::vector<TensorSpec> up_tensors(const ExpertsProblem& problem) {
   if (uses.shared_gate) tensors.push_back({"shared_gate", problem.io_dtype, {problem.hidden_size}});
   tensors.push_back({"h", problem.h_dtype, {M, slots_of(problem), h_row_of(problem)}, TensorRole::output});
   if (uses.shared_gate) tensors.push_back({"shared_weights", DType::f32, {M}, TensorRole::output});
+  tensors.push_back({"workspace", DType::u8, {grouped_workspace_bytes(problem, false, M)}, TensorRole::scratch});
   return tensors;
 }
 
@@ -179,6 +218,7 @@ std::vector<TensorSpec> down_tensors(const ExpertsProblem& problem) {
   if (uses.shared) add_weight_specs(problem, down_shape(problem, true), uses.down_bias, tensors);
   if (uses.shared_gate) tensors.push_back({"shared_weights", DType::f32, {M}});
   tensors.push_back({"y", problem.output_dtype, {M, problem.hidden_size}, TensorRole::output});
+  tensors.push_back({"workspace", DType::u8, {grouped_workspace_bytes(problem, true, M)}, TensorRole::scratch});
   return tensors;
 }
 
@@ -194,6 +234,7 @@ std::size_t gather_up_args(const ExpertsProblem& problem, const UpArgs& args,
   if (uses.shared_gate) tensors[count++] = args.shared_gate;
   tensors[count++] = args.h;
   if (uses.shared_gate) tensors[count++] = args.shared_weights;
+  tensors[count++] = args.workspace;
   return count;
 }
 
@@ -209,14 +250,15 @@ std::size_t gather_down_args(const ExpertsProblem& problem, const DownArgs& args
   if (uses.shared) count += gather_weights(problem, args.shared_w2, uses.down_bias, tensors.subspan(count));
   if (uses.shared_gate) tensors[count++] = args.shared_weights;
   tensors[count++] = args.y;
+  tensors[count++] = args.workspace;
   return count;
 }
 
-std::int64_t pack_up(const ExpertsProblem& problem, const MatvecConfig& config, std::span<const TensorView> tensors,
-                     MatvecParams& params) {
+std::int64_t pack_up(const ExpertsProblem& problem, int weight_vector, std::span<const TensorView> tensors,
+                     MatvecParams& params, TensorView& workspace) {
   const ExpertsUses uses(problem);
   const std::size_t expected =
-      (uses.expert_map ? 4U : 3U) + uses.weights_count(false) * (uses.shared ? 2U : 1U) + (uses.shared_gate ? 2U : 0U);
+      (uses.expert_map ? 5U : 4U) + uses.weights_count(false) * (uses.shared ? 2U : 1U) + (uses.shared_gate ? 2U : 0U);
   TensorReader reader("moe.up", tensors, expected);
   const std::int64_t M = take_tokens("x", 2, tensors);
   if (M == 0) return 0;  // nothing to do, and nothing to check: no tokens have no memory
@@ -227,9 +269,9 @@ std::int64_t pack_up(const ExpertsProblem& problem, const MatvecConfig& config, 
   params.tokens = static_cast<int>(M);
   take_ids(problem, M, reader, params);
   take_map(problem, reader, params);
-  params.routed = take_weights(problem, up_shape(problem, false), uses.up_bias, config.weight_vector, reader);
+  params.routed = take_weights(problem, up_shape(problem, false), uses.up_bias, weight_vector, reader);
   if (uses.shared) {
-    params.shared = take_weights(problem, up_shape(problem, true), uses.up_bias, config.weight_vector, reader);
+    params.shared = take_weights(problem, up_shape(problem, true), uses.up_bias, weight_vector, reader);
   }
   if (uses.shared_gate) {
     const TensorView& gate = reader.take_dense("shared_gate", problem.io_dtype, {problem.hidden_size}, 1);
@@ -242,14 +284,15 @@ std::int64_t pack_up(const ExpertsProblem& problem, const MatvecConfig& config, 
   if (uses.shared_gate) {
     params.shared_weights = static_cast<float*>(reader.take_dense("shared_weights", DType::f32, {M}, 1).data);
   }
+  take_workspace(reader, workspace);
   return M;
 }
 
-std::int64_t pack_down(const ExpertsProblem& problem, const MatvecConfig& config, std::span<const TensorView> tensors,
-                       MatvecParams& params) {
+std::int64_t pack_down(const ExpertsProblem& problem, int weight_vector, std::span<const TensorView> tensors,
+                       MatvecParams& params, TensorView& workspace) {
   const ExpertsUses uses(problem);
   const std::size_t expected =
-      (uses.expert_map ? 5U : 4U) + uses.weights_count(true) * (uses.shared ? 2U : 1U) + (uses.shared_gate ? 1U : 0U);
+      (uses.expert_map ? 6U : 5U) + uses.weights_count(true) * (uses.shared ? 2U : 1U) + (uses.shared_gate ? 1U : 0U);
   TensorReader reader("moe.down", tensors, expected);
   const std::int64_t M = take_tokens("h", 3, tensors);
   if (M == 0) return 0;
@@ -263,9 +306,9 @@ std::int64_t pack_down(const ExpertsProblem& problem, const MatvecConfig& config
   params.weights = static_cast<const float*>(weights.data);
   params.weights_stride = stride(weights, 0);
   take_map(problem, reader, params);
-  params.routed = take_weights(problem, down_shape(problem, false), uses.down_bias, config.weight_vector, reader);
+  params.routed = take_weights(problem, down_shape(problem, false), uses.down_bias, weight_vector, reader);
   if (uses.shared) {
-    params.shared = take_weights(problem, down_shape(problem, true), uses.down_bias, config.weight_vector, reader);
+    params.shared = take_weights(problem, down_shape(problem, true), uses.down_bias, weight_vector, reader);
   }
   if (uses.shared_gate) {
     params.shared_weights = static_cast<float*>(reader.take_dense("shared_weights", DType::f32, {M}, 1).data);
@@ -273,6 +316,7 @@ std::int64_t pack_down(const ExpertsProblem& problem, const MatvecConfig& config
   const TensorView& y = reader.take_dense("y", problem.output_dtype, {M, problem.hidden_size}, 1);
   params.out = y.data;
   params.out_stride = stride(y, 0);
+  take_workspace(reader, workspace);
   return M;
 }
 

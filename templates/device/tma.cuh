@@ -122,6 +122,15 @@ __device__ __forceinline__ void tensor_load_multicast(unsigned shared, const Ten
       : "memory");
 }
 
+__device__ __forceinline__ void tensor_load_multicast(unsigned shared, const TensorMap& map, Corner4 at,
+                                                      Mbarrier barrier, unsigned short blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+      " [%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(shared),
+      "l"(&map), "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w), "r"(barrier), "h"(blocks)
+      : "memory");
+}
+
 __device__ __forceinline__ void tensor_store(const TensorMap& map, Corner1 at, unsigned shared) {
   asm volatile("cp.async.bulk.tensor.1d.global.shared::cta.tile.bulk_group [%0, {%1}], [%2];" ::"l"(&map), "r"(at.x),
                "r"(shared)

@@ -76,13 +76,20 @@ struct Align {
     return at;
   }
 
+  // Where a pair's id lies.
+  static __device__ __forceinline__ long long place_of(const AlignParams& p, unsigned pair) {
+    if (p.ids_stride == p.top_k) return pair;
+    const unsigned slots = static_cast<unsigned>(p.top_k);
+    return static_cast<long long>(pair / slots) * p.ids_stride + pair % slots;
+  }
+
   // The warp's pairs from `begin` on, in order; those beyond its last have an id of nobody.
   static __device__ __forceinline__ void load(const AlignParams& p, const Place& at, unsigned begin, Ids& ids) {
 #pragma unroll
     for (int i = 0; i < kFlight; ++i) {
       const unsigned pair = begin + i * device::kWarpLanes + at.lane;
       ids[i] = -1;
-      if (pair < at.last) ids[i] = device::load_index<c.id_dtype>(p.ids, pair);
+      if (pair < at.last) ids[i] = device::load_index<c.id_dtype>(p.ids, place_of(p, pair));
     }
   }
   static __device__ __forceinline__ void look_up(const AlignParams& p, const Ids& ids, Batch& experts) {

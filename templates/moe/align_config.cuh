@@ -71,7 +71,7 @@ constexpr void visit_fields(const AlignConfig& c, Visitor&& visit) {
 
 // The kernel's only argument, passed by value.
 struct AlignParams {
-  const void* ids;        // [pairs]
+  const void* ids;        // [M,k], tokens ids_stride apart
   const int* expert_map;  // [ids]
   int* pair_ids;          // [capacity], masked [E,max_rows]
   int* expert_ids;        // [capacity / block_m]
@@ -81,8 +81,10 @@ struct AlignParams {
   int* dropped;           // [1]
   long long pairs;        // M k
   long long capacity;     // rows that the call's pairs may take; masked E max_rows
-  int known_ids;          // ids from 0 to this are experts somewhere
-  int max_rows;           // of an expert, masked
+  long long ids_stride;
+  int known_ids;  // ids from 0 to this are experts somewhere
+  int max_rows;   // of an expert, masked
+  int top_k;
 };
 
 }  // namespace gdnjit::moe

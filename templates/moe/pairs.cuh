@@ -8,8 +8,9 @@
 
 namespace gdnjit::moe {
 
-// The expert of a pair, or -1 for one that is not here: an id out of range is not followed.
-template <MatvecConfig c>
+// The expert of a pair, or -1 for one that is not here: an id out of range is not followed. `c` is the config of any of
+// the kernels that work on pairs.
+template <auto c>
 __device__ __forceinline__ int expert_of(const MatvecParams& p, int pair) {
   const int token = pair / c.slots(), slot = pair % c.slots();
   if (c.shared_size > 0 && slot == c.top_k) return c.experts;
@@ -22,7 +23,7 @@ __device__ __forceinline__ int expert_of(const MatvecParams& p, int pair) {
 }
 
 // The weights of expert `expert`, the shared one included.
-template <MatvecConfig c>
+template <auto c>
 __device__ __forceinline__ ExpertMatrix matrix_of(const MatvecParams& p, int expert) {
   if (c.shared_size > 0 && expert == c.experts) return p.shared;
   ExpertMatrix m = p.routed;

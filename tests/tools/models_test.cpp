@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
+#include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tests/tools/messages.h"
 #include "tools/gdn-tune/models.h"
@@ -61,6 +63,73 @@ TEST_CASE("models with their own dimensions and gates say so") {
   CHECK(field("kimi-linear-48b", "gate") == "channel_raw");
   CHECK(field("kimi-k3", "gate") == "channel_sigmoid");
   CHECK(field("kimi-k3", "gate_lower_bound") == "-5");
+}
+
+// "I", or "I/shared_size", for each split in use.
+std::vector<std::string> expert_sizes(std::string_view model_name) {
+  const ModelTable table = ModelTable::built_in();
+  const Model& model = table.find(model_name);
+  std::vector<std::string> result;
+  for (int tp : {1, 2, 4, 8}) {
+    const FieldMap fields = split_fields(model, model.find_operator("moe.forward"), tp);
+    const auto shared = find_field(fields, "shared_size");
+    result.push_back(std::string(*find_field(fields, "I")) + (shared ? "/" + std::string(*shared) : ""));
+  }
+  return result;
+}
+
+TEST_CASE("the built-in models have the published experts and splits") {
+  using Sizes = std::vector<std::string>;
+  for (const char* name : {"qwen3-next-80b", "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"}) {
+    CHECK(expert_sizes(name) == Sizes{"512/512", "256/256", "128/128", "64/64"});
+  }
+  for (const char* name : {"qwen3.5-122b", "qwen3.5-397b"}) {
+    CHECK(expert_sizes(name) == Sizes{"1024/1024", "512/512", "256/256", "128/128"});
+  }
+  CHECK(expert_sizes("qwen3-30b-a3b") == Sizes{"768", "384", "192", "96"});
+  CHECK(expert_sizes("mixtral-8x7b") == Sizes{"14336", "7168", "3584", "1792"});
+  for (const char* name : {"deepseek-v3", "kimi-k2"}) {
+    CHECK(expert_sizes(name) == Sizes{"2048/2048", "1024/1024", "512/512", "256/256"});
+  }
+  for (const char* name : {"gpt-oss-20b", "gpt-oss-120b"}) {
+    CHECK(expert_sizes(name) == Sizes{"2880", "1440", "720", "360"});
+  }
+  CHECK(expert_sizes("glm-4.5-air") == Sizes{"1408/1408", "704/704", "352/352", "176/176"});
+  CHECK(expert_sizes("gemma4-26b") == Sizes{"704", "352", "176", "88"});
+}
+
+TEST_CASE("a model's MoE operators agree with each other and are problems of the library") {
+  const ModelTable table = ModelTable::built_in();
+  std::size_t models = 0;
+  for (const Model& model : table.models()) {
+    const auto has_experts = [](const ModelOperator& op) { return op.name == "moe.forward"; };
+    if (std::none_of(model.operators.begin(), model.operators.end(), has_experts)) continue;
+    ++models;
+    INFO(model.name);
+    const ModelOperator& forward = model.find_operator("moe.forward");
+    CHECK_FALSE(forward.weights.empty());
+    for (const char* name : {"moe.route", "moe.up", "moe.down"}) {
+      const ModelOperator& part = model.find_operator(name);
+      for (const auto& [field, value] : part.fields) CHECK(find_field(forward.fields, field) == value);
+      for (int tp : model.tp) {
+        const FieldMap fields = split_fields(model, part, tp);
+        CHECK_NOTHROW(find_operator(name).complete(fields));
+      }
+      if (part.name != "moe.route") CHECK(part.weights == forward.weights);
+    }
+  }
+  CHECK(models == 12);
+}
+
+TEST_CASE("a format of weights is a name, with a group where there is a choice") {
+  CHECK(fields_text(weight_fields("bf16")) == "weights=bf16");
+  CHECK(fields_text(weight_fields("int4:128")) == "weights=int4 group_size=128");
+  CHECK(fields_text(weight_fields("int8:0")) == "weights=int8 group_size=0");
+  CHECK(contains(message_of([] { weight_fields("mxfp4:32"); }), "only int4 and int8 have groups to choose"));
+  CHECK(contains(message_of([] { weight_fields("int4:row"); }), "the group must be a whole number"));
+  CHECK(contains(message_of([] { weight_fields(":32"); }), "expected FORMAT or FORMAT:GROUP"));
+  CHECK(contains(error_of_adding(R"({"models": [{"name": "x", "operators": {"o": {"weights": ["int4:"]}}}]})"),
+                 "the group must be a whole number"));
 }
 
 TEST_CASE("names and aliases of models are unique") {

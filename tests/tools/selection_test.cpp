@@ -189,6 +189,53 @@ TEST_CASE("batches are M of an operator that has tokens in their place") {
   CHECK(selection.named_fields == Texts{"M", "B"});
 }
 
+TEST_CASE("a model without a named operator means its main layer; a pattern means a kind of layer") {
+  const auto names = [](const SelectionArguments& arguments) {
+    Texts result;
+    for (const SelectedProblem& selected : select_problems(arguments, operators()).problems) {
+      if (result.empty() || result.back() != selected.op->name()) result.emplace_back(selected.op->name());
+    }
+    return result;
+  };
+  CHECK(names({.models = {"qwen3.5-35b"}}) == Texts{"gdn.step", "gdn.recurrent", "gdn.chunk", "gdn.forward"});
+  CHECK(names({.models = {"mixtral-8x7b"}, .operators = {"moe.u*", "moe.d*"}}) == Texts{"moe.up", "moe.down"});
+  CHECK(names({.models = {"mixtral-8x7b"}}).front() == "moe.route");
+  CHECK(names({.operators = {"moe.u*"}}) == Texts{"moe.up"});
+  CHECK(contains(message_of([&] { names({.models = {"qwen3.5-4b"}, .operators = {"moe.*"}}); }), "has no operator"));
+  CHECK(contains(message_of([&] { names({.operators = {"mo.*"}}); }), "unknown operator"));
+  // Models that lack it are left out of all models.
+  const Selection all = select_problems({.all_models = true, .operators = {"moe.up"}}, operators());
+  CHECK(all.problems.size() == 12);
+  CHECK(all.notes.empty());
+}
+
+TEST_CASE("weights are a model's first format, or those asked for, of operators that have any") {
+  const auto formats = [](const SelectionArguments& arguments) {
+    return shown(select_problems(arguments, operators()), {"I", "shared_size", "weights", "group_size"});
+  };
+  CHECK(formats({.models = {"gpt-oss-20b"}, .tp = {"8"}, .operators = {"moe.up"}}) ==
+        Texts{"I=360 weights=mxfp4 group_size=128 shared_size=0"});
+  CHECK(
+      formats({.models = {"qwen3.5-35b-a3b"}, .tp = {"2"}, .weights = {"int4:64", "bf16"}, .operators = {"moe.up"}}) ==
+      Texts{"I=256 weights=int4 group_size=64 shared_size=256", "I=256 weights=bf16 group_size=128 shared_size=256"});
+  CHECK(formats({.models = {"kimi-k2"}, .weights = {"all"}, .operators = {"moe.down"}}) ==
+        Texts{"I=2048 weights=fp8_block group_size=128 shared_size=2048",
+              "I=2048 weights=int4 group_size=32 shared_size=2048"});
+  CHECK(formats({.weights = {"int8:0"}, .operators = {"moe.up"}, .problems = {"I=8"}}) ==
+        Texts{"I=8 weights=int8 group_size=0 shared_size=0"});
+  CHECK(contains(message_of([&] { formats({.weights = {"bf16"}, .operators = {"moe.route"}}); }),
+                 "none of the operators has expert weights"));
+  CHECK(contains(message_of([&] { formats({.weights = {"all"}, .operators = {"moe.up"}}); }), "name one with --model"));
+}
+
+TEST_CASE("a split that leaves an expert no multiple of 8 is refused with the rule and the splits in use") {
+  SelectionArguments arguments{.models = {"gemma4-26b"}, .tp = {"16"}, .operators = {"moe.up"}};
+  CHECK(message_of([&] { select_problems(arguments, operators()); }) ==
+        "model gemma4-26b with tp=16: I=44: must be a multiple of 8, 8 to 1048576; splits in use: 1, 2, 4, 8");
+  arguments.tp = {"5"};
+  CHECK(contains(message_of([&] { select_problems(arguments, operators()); }), "I=704 must be divisible by tp"));
+}
+
 TEST_CASE("misses become problems") {
   const TemporaryFile misses(
       "{\"operator\":\"gdn.one\",\"problem\":\"B=4 H=2 HV=4\",\"arch\":\"sm_90a\"}\n\n"

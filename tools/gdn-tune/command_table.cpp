@@ -9,6 +9,7 @@ constexpr std::array kTable{
     CommandEntry{"tune", CommandGroup::kernels, "Find the best tiles of problems and store them with their binaries",
                  "gdn-tune tune --model qwen3-next-80b --tp 1,4 --op gdn.step --batch 1,8,64\n"
                  "gdn-tune tune --model olmo-hybrid-7b --set state=f32,bf16 --set state_layout=kv,vk\n"
+                 "gdn-tune tune --model qwen3.5-35b-a3b --tp 2 --op moe.up,moe.down --weights int4:128 --batch 1,4\n"
                  "gdn-tune tune --from-misses misses.jsonl\n"
                  "gdn-tune tune --all-models --tp all --batch 1,64 --shard 3/16 --cache-dir shard3",
                  make_tune_command},

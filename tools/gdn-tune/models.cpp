@@ -83,17 +83,19 @@ class Node {
 };
 
 void read_operator(const Node& node, Model& model, const std::string& name) {
-  node.only({"fields", "divided_by_tp"});
+  node.only({"fields", "divided_by_tp", "weights"});
   auto found = std::find_if(model.operators.begin(), model.operators.end(),
                             [&](const ModelOperator& op) { return op.name == name; });
   if (found == model.operators.end()) {
-    model.operators.push_back({name, {}, {}});
+    model.operators.push_back({name, {}, {}, {}});
     found = std::prev(model.operators.end());
   }
   if (node.has("fields")) {
     for (auto& [field, value] : node.at("fields").fields()) set_field(found->fields, field, value);
   }
   if (node.has("divided_by_tp")) found->divided_by_tp = node.at("divided_by_tp").texts();
+  if (node.has("weights")) found->weights = node.at("weights").texts();
+  for (const std::string& format : found->weights) weight_fields(format);
   for (const std::string& field : found->divided_by_tp) {
     const auto value = find_field(found->fields, field);
     require(value.has_value(), "{}: divided_by_tp names {}, which is not among the fields", node.where(), field);
@@ -223,5 +225,21 @@ FieldMap split_fields(const Model& model, const ModelOperator& op, int tp) {
   }
   return fields;
 }
+
+FieldMap weight_fields(std::string_view format) {
+  const std::size_t colon = format.find(':');
+  const std::string name(format.substr(0, colon));
+  require(!name.empty(), "weights '{}': expected FORMAT or FORMAT:GROUP", format);
+  FieldMap fields{{"weights", name}};
+  if (colon == std::string_view::npos) return fields;
+  require(name == "int4" || name == "int8", "weights '{}': only int4 and int8 have groups to choose", format);
+  int group = 0;
+  require(detail::parse_value(std::string(format.substr(colon + 1)), group) && group >= 0,
+          "weights '{}': the group must be a whole number, 0 for whole rows", format);
+  fields.emplace_back("group_size", fmt::format("{}", group));
+  return fields;
+}
+
+std::string_view family_of(std::string_view operator_name) { return operator_name.substr(0, operator_name.find('.')); }
 
 }  // namespace gdnjit::tool

@@ -9,8 +9,14 @@
 //      "tp": [1, 2, 4, 8],                   tensor-parallel splits in use (what `--tp all` means); default: [1]
 //      "operators": {"gdn.step gdn.chunk": {  several, separated by a blank, may share an entry
 //         "fields": {"H": 16, ...},          problem fields; what is left out is the operator's default
-//         "divided_by_tp": ["H", "HV"]       fields that each device has a part of
+//         "divided_by_tp": ["H", "HV"],      fields that each device has a part of
+//         "weights": ["bf16", "int4:128"]    formats that the model is handed out in, FORMAT or FORMAT:GROUP: values
+//                                            of the fields weights and group_size. The first is meant unless the
+//                                            user says otherwise
 //      }}}]}
+//
+// An operator may stand in several entries of a model: each adds its fields. A model with layers of several kinds
+// names the operators of its main one first.
 #pragma once
 
 #include <filesystem>
@@ -26,6 +32,7 @@ struct ModelOperator {
   std::string name;  // "gdn.step"
   FieldMap fields;   // of the whole model
   std::vector<std::string> divided_by_tp;
+  std::vector<std::string> weights;  // "bf16", "int4:128"; empty: the operator has no format or its default
 };
 
 struct Model {
@@ -61,5 +68,12 @@ class ModelTable {
 // The fields of one device when the model is split over `tp`. Throws invalid_argument naming the field that `tp`
 // does not divide, the rule, and the splits in use.
 FieldMap split_fields(const Model& model, const ModelOperator& op, int tp);
+
+// "int4:128" as the fields weights=int4 group_size=128; "bf16" as weights=bf16. Throws invalid_argument for a group
+// that is not a number, and for one of a format whose groups are fixed.
+FieldMap weight_fields(std::string_view format);
+
+// The kind of layer that an operator belongs to: "gdn" of "gdn.step".
+std::string_view family_of(std::string_view operator_name);
 
 }  // namespace gdnjit::tool

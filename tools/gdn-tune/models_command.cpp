@@ -23,8 +23,12 @@ class ModelsCommand : public Command {
       shown.clear();
       for (const std::string& name : names_) shown.push_back(models.find(name));
     }
-    Table table(
-        {{"model"}, {"title", Table::Align::left, true}, {"operator"}, {"fields", Table::Align::left, true}, {"tp"}});
+    Table table({{"model"},
+                 {"title", Table::Align::left, true},
+                 {"operator"},
+                 {"fields", Table::Align::left, true},
+                 {"weights", Table::Align::left, true},
+                 {"tp"}});
     Result result;
     result.report["models"] = Json::array();
     for (const Model& model : shown) {
@@ -33,6 +37,7 @@ class ModelsCommand : public Command {
                        model.title,
                        op.name,
                        fields_text(op.fields),
+                       fmt::format("{}", fmt::join(op.weights, " ")),
                        fmt::format("{}", fmt::join(model.tp, " "))});
       }
       result.report["models"].push_back(json_of(model));
@@ -49,6 +54,7 @@ class ModelsCommand : public Command {
       Json fields = Json::object();
       for (const auto& [name, value] : op.fields) fields[name] = value;
       operators[op.name] = {{"fields", fields}, {"divided_by_tp", op.divided_by_tp}};
+      if (!op.weights.empty()) operators[op.name]["weights"] = op.weights;
     }
     return {{"name", model.name},
             {"title", model.title},

@@ -83,16 +83,88 @@ std::vector<int> splits_of(const Model& model, const SelectionArguments& argumen
   return splits;
 }
 
+bool is_pattern(std::string_view name) { return name.ends_with('*'); }
+bool matches(std::string_view pattern, std::string_view name) {
+  return is_pattern(pattern) ? name.starts_with(pattern.substr(0, pattern.size() - 1)) : name == pattern;
+}
+
+// The operators of this build that the names of --op stand for.
+std::vector<const Operator*> operators_of(const std::vector<std::string>& names,
+                                          std::span<const Operator* const> operators) {
+  std::vector<const Operator*> result;
+  for (const std::string& name : names) {
+    const std::size_t before = result.size();
+    std::copy_if(operators.begin(), operators.end(), std::back_inserter(result),
+                 [&](const Operator* op) { return matches(name, op->name()); });
+    if (result.size() == before) require_operator(operators, name);
+  }
+  return result;
+}
+
+// One of every model's operators as `name` says. With --all-models a model may lack them.
+void add_operators(const Model& model, const std::string& name, bool may_lack,
+                   std::vector<const ModelOperator*>& wanted) {
+  const std::size_t before = wanted.size();
+  for (const ModelOperator& op : model.operators) {
+    if (matches(name, op.name)) wanted.push_back(&op);
+  }
+  if (wanted.size() == before && !may_lack) model.find_operator(name);
+}
+
+std::string main_layer_of(const Model& model) { return fmt::format("{}.*", family_of(model.operators.front().name)); }
+
+std::vector<const ModelOperator*> operators_of(const Model& model, const SelectionArguments& arguments,
+                                               std::span<const Operator* const> operators) {
+  std::vector<const ModelOperator*> wanted;
+  operators_of(arguments.operators, operators);  // typing errors
+  for (const std::string& name : arguments.operators) add_operators(model, name, arguments.all_models, wanted);
+  if (arguments.operators.empty()) add_operators(model, main_layer_of(model), false, wanted);
+  return wanted;
+}
+
+// Fields to lay over a problem, one map for each format of weights; a single empty one if nothing is to be laid over.
+std::vector<FieldMap> formats_of(const SelectionArguments& arguments, const Operator& op,
+                                 const std::vector<std::string>& of_model) {
+  if (!find_field(op.complete({}), "weights")) return {{}};
+  std::vector<FieldMap> formats;
+  for (const std::string& text : arguments.weights) {
+    require(text != "all" || !of_model.empty(), "--weights all: means a model's formats: name one with --model");
+    for (const std::string& format : text == "all" ? of_model : std::vector<std::string>{text}) {
+      formats.push_back(weight_fields(format));
+    }
+  }
+  if (formats.empty()) formats.push_back(of_model.empty() ? FieldMap{} : weight_fields(of_model.front()));
+  return formats;
+}
+
+// `base` with each of its formats.
+void add_formats(const SelectionArguments& arguments, Base base, const std::vector<std::string>& of_model,
+                 std::vector<Base>& bases) {
+  for (const FieldMap& format : formats_of(arguments, *base.op, of_model)) {
+    Base& added = bases.emplace_back(base);
+    for (const auto& [name, value] : format) {
+      set_field(added.fields, name, value);
+      add_unique(added.named, name);
+    }
+  }
+}
+
+// The fields of one device. A split may also break a rule of the operator, as "I must be a multiple of 8".
+FieldMap fields_of(const Model& model, const ModelOperator& model_op, int tp, const Operator& op) {
+  FieldMap fields = split_fields(model, model_op, tp);
+  if (tp == 1) return fields;
+  try {
+    op.complete(fields);
+  } catch (const Error& error) {
+    throw Error(error.code(), fmt::format("model {} with tp={}: {}; splits in use: {}", model.name, tp, error.what(),
+                                          fmt::join(model.tp, ", ")));
+  }
+  return fields;
+}
+
 void add_model(const Model& model, const SelectionArguments& arguments, std::span<const Operator* const> operators,
                std::vector<Base>& bases, std::vector<std::string>& notes) {
-  std::vector<const ModelOperator*> wanted;
-  for (const std::string& name : arguments.operators) {
-    require_operator(operators, name);
-    wanted.push_back(&model.find_operator(name));
-  }
-  if (arguments.operators.empty()) {
-    for (const ModelOperator& op : model.operators) wanted.push_back(&op);
-  }
+  const std::vector<const ModelOperator*> wanted = operators_of(model, arguments, operators);
   for (int tp : splits_of(model, arguments)) {
     for (const ModelOperator* model_op : wanted) {
       const Operator* op = find(operators, model_op->name);
@@ -102,8 +174,10 @@ void add_model(const Model& model, const SelectionArguments& arguments, std::spa
         continue;
       }
       try {
-        bases.push_back(
-            {op, split_fields(model, *model_op, tp), fmt::format("{} tp={}", model.name, tp), model_op->divided_by_tp});
+        add_formats(arguments,
+                    {op, fields_of(model, *model_op, tp, *op), fmt::format("{} tp={}", model.name, tp),
+                     model_op->divided_by_tp},
+                    model_op->weights, bases);
       } catch (const Error& error) {
         // One split for every model cannot fit them all; for a model asked for by name it is the user's error.
         if (!arguments.all_models) throw;
@@ -120,17 +194,17 @@ void add_problem(const std::string& text, const SelectionArguments& arguments,
   std::string fields_part = begin == std::string::npos ? "" : text.substr(begin);
   const std::string first = split(fields_part, ' ').front();
   const std::string origin = fmt::format("--problem \"{}\"", text);
-  std::vector<std::string> names = arguments.operators;
+  std::vector<const Operator*> meant = operators_of(arguments.operators, operators);
   if (!first.empty() && first.find('=') == std::string::npos) {
-    names = {first};
+    meant = {&require_operator(operators, first)};
     fields_part = fields_part.substr(first.size());
   }
-  if (names.empty() && operators.size() == 1) names.emplace_back(operators.front()->name());
-  require(!names.empty(), "{}: name the operator with --op", origin);
+  if (meant.empty() && operators.size() == 1) meant.push_back(operators.front());
+  require(!meant.empty(), "{}: name the operator with --op", origin);
   const FieldMap fields = parse_fields(fields_part);
   std::vector<std::string> named;
   for (const auto& [name, value] : fields) named.push_back(name);
-  for (const std::string& name : names) bases.push_back({&require_operator(operators, name), fields, origin, named});
+  for (const Operator* op : meant) add_formats(arguments, {op, fields, origin, named}, {}, bases);
 }
 
 // One JSON object a line with "operator" and "problem", as policy `strict` writes them.
@@ -186,7 +260,9 @@ std::vector<Base> bases_of(const SelectionArguments& arguments, std::span<const 
     ModelTable table = ModelTable::built_in();
     if (!arguments.models_file.empty()) table.add_file(arguments.models_file);
     if (arguments.all_models) {
-      for (const Model& model : table.models()) add_model(model, arguments, operators, bases, notes);
+      SelectionArguments of_all = arguments;
+      if (of_all.operators.empty()) of_all.operators.push_back(main_layer_of(table.models().front()));
+      for (const Model& model : table.models()) add_model(model, of_all, operators, bases, notes);
     }
     for (const std::string& name : arguments.models) add_model(table.find(name), arguments, operators, bases, notes);
   }
@@ -195,12 +271,17 @@ std::vector<Base> bases_of(const SelectionArguments& arguments, std::span<const 
   const bool from_elsewhere =
       arguments.all_models || !arguments.models.empty() || !arguments.problems.empty() || !arguments.misses.empty();
   if (!from_elsewhere) {
-    for (const std::string& name : arguments.operators)
-      bases.push_back({&require_operator(operators, name), {}, "", {}});
+    for (const Operator* op : operators_of(arguments.operators, operators)) {
+      add_formats(arguments, {op, {}, "", {}}, {}, bases);
+    }
   }
   require(!bases.empty() || from_elsewhere,
           "no problem given: use --model NAME ('gdn-tune models' lists them), --problem \"H=16 HV=32\" or "
           "--from-misses FILE");
+  const bool any_weights = std::any_of(bases.begin(), bases.end(),
+                                       [](const Base& base) { return find_field(base.op->complete({}), "weights"); });
+  require(arguments.weights.empty() || bases.empty() || any_weights,
+          "--weights {}: none of the operators has expert weights", fmt::join(arguments.weights, ","));
   return bases;
 }
 
@@ -211,7 +292,8 @@ void SelectionArguments::declare(Arguments& arguments) {
   arguments.list("model", models, "NAME,..", "Problems of these models ('gdn-tune models')");
   arguments.flag("all-models", all_models, "Problems of every model");
   arguments.list("tp", tp, "N,..|all", "Tensor-parallel splits (default 1)");
-  arguments.list("op", operators, "NAME,..", "Operators (default: all of the model)");
+  arguments.list("weights", weights, "FORMAT[:GROUP],..|all", "Of expert weights (default: the model's first)");
+  arguments.list("op", operators, "NAME,..", "Operators, or \"moe.*\" (default: all of the model's main layer)");
   arguments.list("batch", batches, "N,..", "Batch sizes, short for --set B=N,.. (of moe operators M)");
   arguments.repeated("set", sets, "FIELD=VALUE,..", "Lay values over a field; lists make the cross product");
   arguments.repeated("problem", problems, "\"FIELD=VALUE ..\"", "A problem field by field; the rest is default");

@@ -18,7 +18,8 @@ struct SelectionArguments {
   std::vector<std::string> models{};     // --model
   bool all_models = false;               // --all-models
   std::vector<std::string> tp{};         // --tp: numbers, or "all"
-  std::vector<std::string> operators{};  // --op
+  std::vector<std::string> weights{};    // --weights: FORMAT, FORMAT:GROUP, or "all"
+  std::vector<std::string> operators{};  // --op: names, or "moe.*"
   std::vector<std::string> batches{};    // --batch, short for --set B=, of moe operators M=
   std::vector<std::string> sets{};       // --set name=value,value
   std::vector<std::string> problems{};   // --problem "H=16 HV=32", with the operator's name in front if need be
@@ -41,7 +42,9 @@ struct Selection {
 };
 
 // The cross product of models x splits x operators x --set x --batch; --problem and --op alone stand in for a model.
-// Without --op, a model's problems are those of all its operators that `operators` knows.
+// Without --op, a model's problems are those of all operators of its main layer (models.h) that `operators` knows, and
+// with --all-models those of the first model's kind of layer. Operators over expert weights get the formats of
+// --weights, a model's without it the first that it is handed out in.
 // Throws invalid_argument with the origin of the problem that breaks a rule, or if nothing was selected; io for
 // files that cannot be read.
 Selection select_problems(const SelectionArguments& arguments, std::span<const Operator* const> operators);

@@ -50,7 +50,7 @@ struct ChunkProblem {
   //
   // The error. With S_w the true state where a segment begins, two states differ behind a token by
   // (I - beta kn kn^T) diag(e^g) times what they differed by before. For |kn| <= 1 and 0 <= beta <= 2 the first factor
-  // makes no vector longer, and the second takes the part e^g, per channel that of the channel that fades least. So
+  // makes no vector longer, and the second leaves e^g of it, per channel that of the channel that fades least. So
   // behind token t, with G the sum over the tokens w .. t of g (per channel of its largest), for every column v of V
   //   |S'_t[:, v] - S_t[:, v]| <= e^G |S_w[:, v]|    and    |o'_t[v] - o_t[v]| <= e^G |scale qn_t| |S_w[:, v]|
   // in lengths over K, and the same for the Frobenius and the spectral norm of the whole. G is at most its sum over the

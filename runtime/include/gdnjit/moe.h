@@ -101,6 +101,9 @@ struct UpArgs {
   TensorView shared_gate{};     // [D] in the io dtype
   TensorView h{};               // [M, slots, max(I, shared_size)], slots = k, + 1 with a shared expert; dense
   TensorView shared_weights{};  // f32 [M], written with shared_gate
+  // u8, 16-byte aligned: memory between the kernels of plans for many tokens, empty where a plan needs none. Rows of h
+  // and y begin at multiples of 16 bytes where it is used.
+  TensorView workspace{};
 };
 
 struct DownArgs {
@@ -112,6 +115,7 @@ struct DownArgs {
   ExpertWeights shared_w2{};
   TensorView shared_weights{};  // as moe.up wrote it
   TensorView y{};               // [M, D]
+  TensorView workspace{};       // as of moe.up
 };
 
 }  // namespace gdnjit::moe

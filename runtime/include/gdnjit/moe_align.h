@@ -21,9 +21,9 @@ namespace gdnjit::moe {
 //     the expert of each block of block_m rows; total_padded the rows in use. Beyond them, up to
 //     align_capacity(M k, E, block_m) rows, pair numbers are M k and expert_ids -1.
 //   contiguous: the same, and for each row its expert, -1 for padding (DeepGEMM's grouped_layout)
-//   masked: max_rows rows for every expert, of which masked_m[e] are used; the others have pair number M k. Pairs
-//   beyond
-//     an expert's max_rows, in order, are left out, and `dropped` says how many: nothing is written out of range
+//   masked: max_rows rows for every expert, of which masked_m[e] are used; the others have pair number M k. What pairs
+//     an expert has beyond its max_rows, in order, is left out, and `dropped` says how many: nothing is written out of
+//     range
 struct AlignProblem {
   std::int64_t tokens = 64;  // M. Selects the tuned tiles; a plan serves every M
   int top_k = 8;             // k, likewise
