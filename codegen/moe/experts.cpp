@@ -10,6 +10,7 @@
 
 #include "codegen/fields.h"
 #include "codegen/moe/options_names.h"
+#include "moe/matvec_config.cuh"
 #include "runtime/support/check.h"
 
 namespace gdnjit::moe {

@@ -11,9 +11,10 @@
 
 #include "codegen/operator.h"
 #include "codegen/tensor_reader.h"
-#include "moe/matvec_config.cuh"
 
 namespace gdnjit::moe {
+
+struct ExpertMatrix;  // moe/matvec_config.cuh
 
 // Fills in what follows from other fields and checks every rule. Fields that a choice makes meaningless get their
 // defaults. Throws invalid_argument ("D=100: must be a multiple of 8").
