@@ -92,7 +92,10 @@ struct GroupedSm90 {
       consume(p, base, warp - kWarpgroup / device::kWarpLanes);
     }
     // Nobody leaves whom others may still send weights, or word that a stage is free.
-    if constexpr (kCluster > 1) device::cluster_sync();
+    if constexpr (kCluster > 1) {
+      __syncwarp();
+      device::cluster_sync();
+    }
   }
 
  private:

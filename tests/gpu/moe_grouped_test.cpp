@@ -53,7 +53,9 @@ TEST_CASE("on the GPU every tile of the grouped class is right") {
   for (const char* op : {"moe.up", "moe.down"}) {
     check_tiles(*runtime, op, "M=300 D=512 I=352 E=8 k=2", 1);
     check_tiles(*runtime, op, "M=700 D=1024 I=704 E=16 k=4 shared_size=512 shared_gate=true", 3);
-    check_tiles(*runtime, op, "M=300 D=512 I=352 E=8 k=2 io=f16 h=f16 weights=f16 up_bias=true down_bias=true", 5);
+    check_tiles(*runtime, op,
+                "M=300 D=512 I=352 E=8 k=2 io=f16 h=f16 weights=f16 up_bias=true down_bias=true gate_order=interleaved",
+                5);
   }
 }
 

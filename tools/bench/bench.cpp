@@ -15,6 +15,7 @@ int main(int argc, char** argv) {
     if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
     gdnjit::bench::register_decode_benchmarks();
     gdnjit::bench::register_prefill_benchmarks();
+    gdnjit::bench::register_experts_benchmarks();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "runtime/runtime_impl.h"
 #include "runtime/support/check.h"
@@ -67,6 +69,28 @@ Runtime& machine_runtime() {
     return Runtime(options);
   }();
   return runtime;
+}
+
+double replay_us(Device& device, const OperatorPlan& plan, std::span<const TensorView> tensors) {
+  constexpr int kWarmUps = 3, kSamples = 15;
+  const Stream stream = device.create_stream();
+  double result = 0;
+  {
+    const auto graph = device.capture(stream, [&](Stream captured) { plan.run(tensors, captured); });
+    const auto start = device.create_event(), end = device.create_event();
+    std::vector<double> samples;
+    for (int i = 0; i < kWarmUps + kSamples; ++i) {
+      start->record(stream);
+      graph->launch(stream);
+      end->record(stream);
+      const double time = end->microseconds_since(*start);
+      if (i >= kWarmUps) samples.push_back(time);
+    }
+    std::nth_element(samples.begin(), samples.begin() + kSamples / 2, samples.end());
+    result = samples[kSamples / 2];
+  }
+  device.destroy_stream(stream);
+  return result;
 }
 
 }  // namespace gdnjit::bench

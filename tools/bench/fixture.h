@@ -6,7 +6,10 @@
 #include <gdnjit/runtime.h>
 
 #include <filesystem>
+#include <span>
 #include <vector>
+
+#include "runtime/plan.h"
 
 namespace gdnjit::bench {
 
@@ -48,9 +51,13 @@ class StepTensors {
 // The machine's own runtime and cache, on its GPU: what is timed is what a user gets.
 Runtime& machine_runtime();
 
+// The median of graph replays of one call.
+double replay_us(Device& device, const OperatorPlan& plan, std::span<const TensorView> tensors);
+
 // Benchmarks that need a GPU; without one they are left out and the reason is printed.
 void register_decode_benchmarks();
 void register_prefill_benchmarks();
+void register_experts_benchmarks();
 
 // A benchmark of a fresh process calls the program again with this argument and a folder; see cold_process.cpp.
 inline constexpr char kColdProcessArgument[] = "--cold-process";
