@@ -6,8 +6,6 @@
 #include "runtime/support/check.h"
 
 namespace gdnjit::autotune {
-namespace {
-
 Candidate make_candidate(const Operator& op, const FieldMap& problem, const FieldMap& tiles, const DeviceTraits& device,
                          const TemplateSet& templates) {
   Candidate candidate;
@@ -25,8 +23,6 @@ Candidate make_candidate(const Operator& op, const FieldMap& problem, const Fiel
   }
   return candidate;
 }
-
-}  // namespace
 
 Digest request_of(const Candidate& candidate) { return call_digest(candidate.requests); }
 

@@ -27,6 +27,8 @@ struct Candidate {
 Digest request_of(const Candidate& candidate);
 
 // The search space in its fixed order. The heuristic default is always one of them.
+Candidate make_candidate(const Operator& op, const FieldMap& problem, const FieldMap& tiles, const DeviceTraits& device,
+                         const TemplateSet& templates);
 std::vector<Candidate> make_candidates(const Operator& op, const FieldMap& problem, const DeviceTraits& device,
                                        const TemplateSet& templates);
 

@@ -22,10 +22,20 @@ Search::Search(Runtime::Impl& runtime, const Operator& op, const FieldMap& probl
       toolchain_(runtime.toolchain()),
       measured_(tuning_basis_of(runtime.device().info()) == TuningBasis::measured),
       candidates_(make_candidates(op, problem_, runtime.device().info().traits, runtime.templates())) {
+  if (op.runs_all_parts()) add_tuned_parts();
   if (!options_.force) read_records();
   for (std::size_t i = 0; i < candidates_.size(); ++i) {
     if (!candidates_[i].record) open_.push_back(i);
   }
+}
+
+// Beside the default: what a plan gives the parts now.
+void Search::add_tuned_parts() {
+  const DeviceInfo& device = runtime_->device().info();
+  const FieldMap tiles = choose_tiles(runtime_->cache(), device, *op_, problem_, true).tiles;
+  const auto same = [&](const Candidate& candidate) { return candidate.text == fields_text(tiles); };
+  if (std::any_of(candidates_.begin(), candidates_.end(), same)) return;
+  candidates_.push_back(make_candidate(*op_, problem_, tiles, device.traits, runtime_->templates()));
 }
 
 void Search::read_records() {

@@ -33,6 +33,7 @@ class Search : public Task {
  private:
   void check(std::size_t index, Evaluator& evaluator);
   cache::TuningRecord blank_record(const Candidate& candidate) const;
+  void add_tuned_parts();
   void read_records();
   void store(Candidate& candidate, cache::TuningRecord record);
   void time(Evaluator& evaluator);

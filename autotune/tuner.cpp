@@ -104,11 +104,25 @@ Options worker_options(const Runtime::Impl& runtime) {
   return options;
 }
 
+// Requests for the parts of operators that run all of them.
+std::vector<TuneRequest> parts_of(const std::vector<TuneRequest>& requests) {
+  std::vector<TuneRequest> parts;
+  for (const TuneRequest& request : requests) {
+    if (!request.op->runs_all_parts()) continue;
+    for (const OperatorPart& part : request.op->parts(request.op->complete(request.problem))) {
+      parts.push_back({.op = part.op, .problem = part.problem});
+    }
+  }
+  return parts;
+}
+
 }  // namespace
 
 std::unique_ptr<Task> make_task(Runtime::Impl& runtime, const Operator& op, const FieldMap& problem,
                                 const TunerOptions& options) {
-  if (op.parts(op.complete(problem)).empty()) return std::make_unique<Search>(runtime, op, problem, options);
+  if (op.runs_all_parts() || op.parts(op.complete(problem)).empty()) {
+    return std::make_unique<Search>(runtime, op, problem, options);
+  }
   return std::make_unique<CrossoverSearch>(runtime, op, problem, options);
 }
 
@@ -125,12 +139,21 @@ std::vector<TuneRequest> shard_of(const std::vector<TuneRequest>& requests, int 
 std::vector<TuneOutcome> tune(Runtime::Impl& runtime, const std::vector<TuneRequest>& requests,
                               const TunerOptions& options, const std::function<void(const TuneProgress&)>& progress,
                               const std::function<bool()>& stop) {
+  const auto all = [&](Evaluator& evaluator) {
+    // What runs its parts one after another is looked at when they have their tiles.
+    const std::vector<TuneRequest> parts = parts_of(shard_of(requests, options.shard_index, options.shard_count));
+    TunerOptions whole = options;
+    whole.shard_index = 0;
+    whole.shard_count = 1;
+    if (!parts.empty()) tune_with(evaluator, runtime, parts, whole, progress, stop);
+    return tune_with(evaluator, runtime, requests, options, progress, stop);
+  };
   if (options.worker_command.empty()) {
     LocalEvaluator evaluator(runtime);
-    return tune_with(evaluator, runtime, requests, options, progress, stop);
+    return all(evaluator);
   }
   WorkerClient evaluator(options.worker_command, worker_options(runtime), options.worker_timeout_ms);
-  return tune_with(evaluator, runtime, requests, options, progress, stop);
+  return all(evaluator);
 }
 
 std::vector<TuneOutcome> tune_with(Evaluator& evaluator, Runtime::Impl& runtime,

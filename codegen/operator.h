@@ -138,6 +138,8 @@ class Operator {
   // Of an operator that runs others: what it is made of, what the tuner may find out about it, and, for people, what a
   // call of the problem's own B and T runs and why.
   virtual std::vector<OperatorPart> parts(const FieldMap& /*problem*/) const { return {}; }
+  // Whether a call runs all parts, one after another, and not one of them. Such an operator is tuned by tuning them.
+  virtual bool runs_all_parts() const { return false; }
   virtual std::optional<Crossover> crossover(const FieldMap& /*problem*/) const { return std::nullopt; }
   virtual std::string decision(const FieldMap& /*problem*/, const FieldMap& /*tiles*/) const { return ""; }
 };

@@ -8,6 +8,7 @@
 #include "codegen/gdn/recurrent.h"
 #include "codegen/gdn/step.h"
 #include "codegen/moe/align.h"
+#include "codegen/moe/forward.h"
 #include "codegen/moe/products.h"
 #include "codegen/moe/route.h"
 #include "runtime/support/check.h"
@@ -16,9 +17,10 @@
 namespace gdnjit {
 
 std::span<const Operator* const> operators() {
-  static const std::array<const Operator*, 8> table{
-      &gdn::step_operator(),  &gdn::recurrent_operator(), &gdn::chunk_operator(), &gdn::forward_operator(),
-      &moe::route_operator(), &moe::align_operator(),     &moe::up_operator(),    &moe::down_operator(),
+  static const std::array<const Operator*, 9> table{
+      &gdn::step_operator(),    &gdn::recurrent_operator(), &gdn::chunk_operator(),
+      &gdn::forward_operator(), &moe::route_operator(),     &moe::align_operator(),
+      &moe::up_operator(),      &moe::down_operator(),      &moe::forward_operator(),
   };
   return table;
 }

@@ -4,6 +4,7 @@
 
 #include <gdnjit/gdn_forward.h>
 #include <gdnjit/moe_align.h>
+#include <gdnjit/moe_forward.h>
 #include <gdnjit/moe_route.h>
 
 #include <functional>
@@ -56,6 +57,9 @@ class PlanCache {
   ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared>& forwards() { return forwards_; }
   ProblemMap<moe::RouteProblem, moe::RoutePlan::Prepared>& routes() { return routes_; }
   ProblemMap<moe::AlignProblem, moe::AlignPlan::Prepared>& aligns() { return aligns_; }
+  ProblemMap<moe::ExpertsProblem, moe::UpPlan::Prepared>& expert_ups() { return expert_ups_; }
+  ProblemMap<moe::ExpertsProblem, moe::DownPlan::Prepared>& expert_downs() { return expert_downs_; }
+  ProblemMap<moe::ForwardProblem, moe::ForwardPlan::Prepared>& expert_layers() { return expert_layers_; }
 
  private:
   std::shared_ptr<const Kernel> find_kernel(const Digest& key) const {
@@ -74,6 +78,9 @@ class PlanCache {
   ProblemMap<gdn::ForwardProblem, gdn::ForwardPlan::Prepared> forwards_;
   ProblemMap<moe::RouteProblem, moe::RoutePlan::Prepared> routes_;
   ProblemMap<moe::AlignProblem, moe::AlignPlan::Prepared> aligns_;
+  ProblemMap<moe::ExpertsProblem, moe::UpPlan::Prepared> expert_ups_;
+  ProblemMap<moe::ExpertsProblem, moe::DownPlan::Prepared> expert_downs_;
+  ProblemMap<moe::ForwardProblem, moe::ForwardPlan::Prepared> expert_layers_;
 };
 
 }  // namespace gdnjit

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "codegen/fields.h"
-#include "codegen/gdn/options_names.h"
 #include "codegen/kernel_text.h"
 #include "codegen/moe/options_names.h"
 #include "runtime/support/check.h"
@@ -36,10 +35,10 @@ constexpr KernelText kDown{.space = "moe",
 
 // Registers that a warp's lane needs, from what it holds at once. An estimate for pruning; ptxas has the last word.
 int estimated_registers(const MatvecConfig& config) {
-  const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 4 * config.chunks() : 0;
-  const int stage = config.product_tiles() * 2 * (4 + (config.scaled() ? 1 : 0)) + inputs;
+  const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 8 * config.chunks() : 4 * config.column_tiles;
+  const int rows = config.product_tiles() * 2 * (2 + 4 + (config.scaled() ? 4 : 0));  // addresses, codes, scales
   const int sums = config.product_tiles() * config.column_tiles * 8 + config.column_tiles * 4;
-  return config.stages * stage + sums + config.product_tiles() * 8 + 40;
+  return inputs + rows + sums + 40;
 }
 
 // A token's bits follow from the tiles, so they must not follow from M.
@@ -67,8 +66,10 @@ bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool 
   if (registers > 255 || registers * config.threads() > device.registers_per_sm) return false;
   const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
   if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
-    return false;                                                                        // warps without a step
-  if (config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;  // stages without a step
+    return false;  // warps without a step
+  // Stages without a step; the second product's stream goes on through its groups.
+  if (!down && config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;
+  if (config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block) return false;
   return config.warps() >= 2;
 }
 
@@ -112,7 +113,6 @@ MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& til
   config.warps_k = tiles.warps_k;
   config.column_tiles = tiles.column_tiles;
   config.stages = tiles.stages;
-  config.cache_hint = tiles.cache_hint;
 
   config.weight_vector = row_vector(problem, config.in_features(false));
   int groups = config.groups(config.in_features(false));
@@ -165,8 +165,8 @@ std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool
   for (const int row_tiles : {1, 2}) {
     for (const int warps_n : {1, 2, 4, 8, 16}) {
       for (const int warps_k : {4, 8, 2, 1, 16}) {
-        for (const int stages : {4, 2, 8}) {
-          add({row_tiles, warps_n, warps_k, column_tiles, stages, device::CacheHint::streaming});
+        for (const int stages : {4, 2, 8, 3}) {
+          add({row_tiles, warps_n, warps_k, column_tiles, stages});
         }
       }
     }

@@ -25,7 +25,6 @@ struct MatvecTiles {
   int warps_k = 4;
   int column_tiles = 1;
   int stages = 4;
-  device::CacheHint cache_hint = device::CacheHint::streaming;
 
   friend bool operator==(const MatvecTiles&, const MatvecTiles&) = default;
 };
@@ -38,7 +37,6 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("warps_k", tiles.warps_k);
   visit("column_tiles", tiles.column_tiles);
   visit("stages", tiles.stages);
-  visit("cache_hint", tiles.cache_hint);
 }
 
 MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down);

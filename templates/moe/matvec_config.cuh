@@ -14,8 +14,6 @@
 #include <gdnjit/dtype.h>
 #include <gdnjit/moe_options.h>
 
-#include "device/memory_hint.cuh"
-
 namespace gdnjit::moe {
 
 // (Enumerators: a constant variable would become one of every compiled module.)
@@ -25,7 +23,7 @@ enum : int {
   kStepBytes = 64,    // of a row that the four lanes of a step load
   kChunkPairs = 512,  // the most pairs of token and slot that one block looks at
   kMaxMatvecWarps = 16,
-  kMaxMatvecBytes = 99 * 1024,  // shared memory that every architecture from sm_80 on has
+  kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
 
 // The signature of a kernel: two kernels of one stage with equal configs have equal source.
@@ -61,8 +59,7 @@ struct MatvecConfig {
   int warps_n = 1;       // warps side by side: along the outputs of the first product, along the groups of the second
   int warps_k = 4;       // warps that share the sum over a row
   int column_tiles = 1;  // mma columns of a warp, in eights
-  int stages = 4;        // steps whose weights are on their way
-  device::CacheHint cache_hint = device::CacheHint::streaming;
+  int stages = 4;        // steps whose weights are on their way to shared memory
 
   constexpr bool gated() const { return !down && is_gated(activation); }
   constexpr int slots() const { return top_k + (shared_size > 0 ? 1 : 0); }
@@ -123,13 +120,22 @@ struct MatvecConfig {
     return (out + block_n() - 1) / block_n();
   }
 
-  // Shared memory, in order. First product: the sums of every warp, [warp][tile][16][columns], and of every
-  // warp the pairs of its group. Second: the sums of every pair, [warps_k][pairs][rows], of every pair its expert and
-  // whether it leads a group, and of every group its expert, its size and its pairs.
+  // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp; then
+  //   first product: the sums of every warp, [warp][tile][16][columns], and the pairs of every warp's group
+  //   second: the sums of every pair, [warps_k][pairs][rows], of every pair its expert and its place among that one's
+  //   pairs, of every group its expert, its size and its pairs, and the number of groups
+  // The tables by which the second product finds its groups lie where the weights will.
+  constexpr int expert_slots() const { return (experts + 2) / 2 * 2; }
+  constexpr int front_bytes(int pairs) const {
+    const int tables = ((2 + (pairs + 31) / 32) * expert_slots() + 15) / 16 * 16;
+    const int rings = warps() * ring_bytes();
+    return down && tables > rings ? tables : rings;
+  }
+  constexpr int ring_bytes() const { return stages * product_tiles() * 2 * 512; }  // of a warp
   constexpr int sums_pitch() const { return column_tiles * kTileColumns + 1; }
   constexpr int shared_bytes(int pairs) const {
-    if (!down) return 4 * warps() * product_tiles() * kTileRows * sums_pitch() + 4 * warps() * kTileColumns;
-    return 4 * (warps_k * pairs * block_n() + pairs * (4 + group_tokens()) + 32);
+    if (!down) return front_bytes(0) + 4 * warps() * (product_tiles() * kTileRows * sums_pitch() + kTileColumns);
+    return front_bytes(pairs) + 4 * (warps_k * pairs * block_n() + pairs * (4 + group_tokens()) + 4);
   }
 
   // Why the tiles cannot work, or nullptr.
@@ -140,7 +146,6 @@ struct MatvecConfig {
     if (group_tokens() > 8) return "column_tiles: one warp serves at most 8 tokens at once";
     if (stages < 1 || stages > 8) return "stages must be 1 to 8";
     if (product_tiles() * column_tiles > 8) return "row_tiles column_tiles are more sums than registers hold";
-    if (product_tiles() * stages > 16) return "row_tiles stages are more weights than registers hold";
     if (shared_bytes(chunk_tokens() * slots()) > kMaxMatvecBytes)
       return "warps_k row_tiles need too much shared memory";
     return nullptr;
@@ -178,7 +183,6 @@ constexpr void visit_matvec_fields(Self& config, Visitor& visit) {
   visit("warps_k", config.warps_k);
   visit("column_tiles", config.column_tiles);
   visit("stages", config.stages);
-  visit("cache_hint", config.cache_hint);
 }
 
 // Every field once, in declaration order: its name in the signature and its value.

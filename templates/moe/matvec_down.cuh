@@ -19,22 +19,24 @@ struct MatvecDown {
 
   // Of a chunk of `pairs` pairs.
   struct SharedMemory {
-    float* sums;    // [warps_k][pairs][block_n]
-    int* experts;   // [pairs]; -1: no expert
-    int* leads;     // [pairs]: whether a pair is the first of a group
-    int* group_of;  // [groups]: the expert
-    int* counts;    // [groups]
-    int* members;   // [groups][group_tokens]
-    int* leaders;   // [32]: of every warp's share, their number
+    unsigned char* rings;  // [warps][ring_bytes]; before them the tables of find_groups()
+    float* sums;           // [warps_k][pairs][block_n]
+    int* experts;          // [pairs]; -1: no expert
+    int* places;           // [pairs]: of a pair among those with its expert
+    int* group_of;         // [groups]: the expert
+    int* counts;           // [groups]
+    int* members;          // [groups][group_tokens]
+    int* groups;           // their number
 
     __device__ __forceinline__ SharedMemory(unsigned char* bytes, int pairs) {
-      sums = reinterpret_cast<float*>(bytes);
+      rings = bytes;
+      sums = reinterpret_cast<float*>(bytes + c.front_bytes(pairs));
       experts = reinterpret_cast<int*>(sums + c.warps_k * pairs * c.block_n());
-      leads = experts + pairs;
-      group_of = leads + pairs;
+      places = experts + pairs;
+      group_of = places + pairs;
       counts = group_of + pairs;
       members = counts + pairs;
-      leaders = members + pairs * kGroupTokens;
+      groups = members + pairs * kGroupTokens;
     }
   };
 
@@ -58,46 +60,62 @@ struct MatvecDown {
  private:
   static __device__ __forceinline__ int first_row() { return static_cast<int>(blockIdx.x) * c.block_n(); }
 
-  // Phase 1: the groups, in the order of their first pairs. Returns their number. Each thread looks at a pair: how
-  // many before it have its expert, and, if that makes it the first of a group, who is in it.
+  // Phase 1: the groups. Returns their number. A warp takes 32 pairs: how many of them have each expert goes into a
+  // table, from which everybody sees how many pairs before its own have its expert. group_tokens() of them make a
+  // group. An expert's first pair takes the numbers of its groups from a counter; so the order of groups is not always
+  // the same, but nothing that is stored depends on it.
   static __device__ __forceinline__ int find_groups(const MatvecParams& p, int first_pair, int pairs,
                                                     const SharedMemory& shared) {
-    const int thread = static_cast<int>(threadIdx.x);
-    for (int pair = thread; pair < pairs; pair += kThreads) shared.experts[pair] = expert_of<c>(p, first_pair + pair);
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % device::kWarpLanes;
+    const int spans = (pairs + device::kWarpLanes - 1) / device::kWarpLanes;
+    // The tables lie where weights will: by expert its first group, by span and expert the number of pairs.
+    unsigned short* const first_groups = reinterpret_cast<unsigned short*>(shared.rings);
+    unsigned char* const numbers = shared.rings + 2 * c.expert_slots();
+    const auto expert_at = [&](int pair) { return pair < pairs ? expert_of<c>(p, first_pair + pair) : -1; };
+    int own = expert_at(thread);
+    for (int i = thread; i < spans * c.expert_slots() / 2; i += kThreads) {
+      reinterpret_cast<unsigned short*>(numbers)[i] = 0;
+    }
+    if (thread == 0) *shared.groups = 0;
+    __syncthreads();
+    for (int pair = thread; pair < spans * device::kWarpLanes; pair += kThreads) {
+      if (pair != thread) own = expert_at(pair);
+      const unsigned same = __match_any_sync(0xffffffffu, own);
+      const int before = __popc(same & ((1u << lane) - 1u));
+      if (pair < pairs) {
+        shared.experts[pair] = own;
+        shared.places[pair] = before;
+        if (own >= 0 && before == 0) {
+          numbers[pair / device::kWarpLanes * c.expert_slots() + own] = static_cast<unsigned char>(__popc(same));
+        }
+      }
+    }
     __syncthreads();
     for (int pair = thread; pair < pairs; pair += kThreads) {
       const int expert = shared.experts[pair];
-      int before = 0;
-      for (int other = 0; other < pair; ++other) before += shared.experts[other] == expert ? 1 : 0;
-      shared.leads[pair] = expert >= 0 && before % kGroupTokens == 0 ? 1 : 0;
+      if (expert < 0) continue;
+      int place = shared.places[pair];
+      for (int span = 0; span < pair / device::kWarpLanes; ++span) place += numbers[span * c.expert_slots() + expert];
+      shared.places[pair] = place;
+      if (place != 0) continue;
+      int count = 0;
+      for (int span = 0; span < spans; ++span) count += numbers[span * c.expert_slots() + expert];
+      int group = atomicAdd(shared.groups, (count + kGroupTokens - 1) / kGroupTokens);
+      first_groups[expert] = static_cast<unsigned short>(group);
+      for (; count > 0; count -= kGroupTokens, ++group) {
+        shared.group_of[group] = expert;
+        shared.counts[group] = count < kGroupTokens ? count : kGroupTokens;
+      }
     }
     __syncthreads();
-    int groups = 0;
-    for (int from = 0; from < pairs; from += kThreads) {
-      const int pair = from + thread, lane = thread % device::kWarpLanes;
-      const bool leads = pair < pairs && shared.leads[pair] != 0;
-      const unsigned leaders = device::lanes_where(leads);
-      if (lane == 0) shared.leaders[thread / device::kWarpLanes] = __popc(leaders);
-      __syncthreads();
-      int group = groups + __popc(leaders & ((1u << lane) - 1u));
-      for (int warp = 0; warp < c.warps(); ++warp) {
-        if (warp < thread / device::kWarpLanes) group += shared.leaders[warp];
-        groups += shared.leaders[warp];
-      }
-      if (leads) list_members(pair, pairs, group, shared);
-      __syncthreads();
+    for (int pair = thread; pair < pairs; pair += kThreads) {
+      const int expert = shared.experts[pair], place = shared.places[pair];
+      if (expert < 0) continue;
+      const int group = first_groups[expert] + place / kGroupTokens;
+      shared.members[group * kGroupTokens + place % kGroupTokens] = pair;
     }
-    return groups;
-  }
-
-  static __device__ __forceinline__ void list_members(int leader, int pairs, int group, const SharedMemory& shared) {
-    const int expert = shared.experts[leader];
-    int count = 0;
-    for (int pair = leader; pair < pairs && count < kGroupTokens; ++pair) {
-      if (shared.experts[pair] == expert) shared.members[group * kGroupTokens + count++] = pair;
-    }
-    shared.group_of[group] = expert;
-    shared.counts[group] = count;
+    __syncthreads();
+    return *shared.groups;
   }
 
   // Phase 2: every pair's product, into shared memory.
@@ -106,51 +124,51 @@ struct MatvecDown {
     const int warp = device::warp_of_block(), warp_k = warp % c.warps_k;
     float* const sums_here = shared.sums + static_cast<long long>(warp_k) * pairs * c.block_n();
 
-    Cursor ahead = at_group(warp / c.warps_k, groups, shared), now = ahead, inputs = ahead;
+    // Three places in the warp's stream: whose weights are copied next, whose scales and inputs are loaded next, and
+    // what is multiplied now.
+    Cursor ahead = at_group(warp / c.warps_k, groups, shared), next = ahead, now = ahead;
     typename P::Rows rows;
-    typename P::Columns columns;
-    typename P::Stage stages[c.stages];
+    typename P::ScaleRows scale_rows;
+    typename P::Columns columns, columns_now;
+    typename P::Aside aside;
+    typename P::Ring ring(shared.rings, warp);
+    const auto copy = [&](int slot) {
+      P::copy_weights(rows, ahead.group < groups ? ahead.in : 0, ahead.step, ring, slot);
+      if (advance(ahead, groups, shared)) set_rows(p, ahead, groups, shared, rows);
+    };
     set_rows(p, ahead, groups, shared, rows);
 #pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      if (ahead.group >= groups) break;
-      P::load_weights(rows, ahead.in, ahead.step, stages[s]);
-      if (advance(ahead, groups, shared)) set_rows(p, ahead, groups, shared, rows);
-    }
+    for (int s = 0; s < c.stages; ++s) copy(s);
+    set_scale_rows(p, next, groups, shared, scale_rows);
+    if (next.group < groups) P::load_scales(scale_rows, next.in, next.step, aside);
     // The weights do not depend on what the kernel before wrote.
     if constexpr (c.programmatic) {
       device::wait_for_previous_grid();
       device::let_next_grid_start();
     }
-    set_columns(p, first_pair, inputs, groups, shared, columns);
-    typename P::Columns columns_now = columns;
-#pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      if (inputs.group >= groups) break;
-      P::load_inputs_ahead(columns, inputs.in, inputs.step, stages[s]);
-      if (advance(inputs, groups, shared)) set_columns(p, first_pair, inputs, groups, shared, columns);
-    }
+    set_columns(p, first_pair, next, groups, shared, columns);
+    columns_now = columns;
+    if (next.group < groups) P::load_inputs(columns, next.in, next.step, aside);
 
     typename P::Sums sums = {};
     while (now.group < groups) {
-#pragma unroll
-      for (int s = 0; s < c.stages; ++s) {
-        if (now.group >= groups) break;
-        P::accumulate(stages[s], columns_now, now.in, now.step, sums);
-        if (ahead.group < groups) {
-          P::load_weights(rows, ahead.in, ahead.step, stages[s]);
-          P::load_inputs_ahead(columns, ahead.in, ahead.step, stages[s]);
-          if (advance(ahead, groups, shared)) {
-            set_rows(p, ahead, groups, shared, rows);
-            set_columns(p, first_pair, ahead, groups, shared, columns);
-          }
-        }
-        const int group = now.group;
-        if (advance(now, groups, shared)) {
-          keep(group, sums, shared, sums_here);
-          set_columns(p, first_pair, now, groups, shared, columns_now);
-        }
+      const typename P::Aside aside_now = aside;
+      if (advance(next, groups, shared)) {
+        set_scale_rows(p, next, groups, shared, scale_rows);
+        set_columns(p, first_pair, next, groups, shared, columns);
       }
+      if (next.group < groups) {
+        P::load_scales(scale_rows, next.in, next.step, aside);
+        P::load_inputs(columns, next.in, next.step, aside);
+      }
+      P::accumulate(ring, aside_now, columns_now, now.in, now.step, sums);
+      copy(ring.slot);
+      ring.advance();
+      if (next.group != now.group) {
+        keep(now.group, sums, shared, sums_here);
+        columns_now = columns;
+      }
+      now = next;
     }
   }
 
@@ -172,8 +190,10 @@ struct MatvecDown {
     return true;
   }
 
-  static __device__ __forceinline__ void set_rows(const MatvecParams& p, const Cursor& cursor, int groups,
-                                                  const SharedMemory& shared, typename P::Rows& rows) {
+  // The lane's rows of the cursor's expert, each given to `set`.
+  template <typename Set>
+  static __device__ __forceinline__ void for_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                  const SharedMemory& shared, Set&& set) {
     if (cursor.group >= groups) return;
     const ExpertMatrix matrix = matrix_of<c>(p, shared.group_of[cursor.group]);
 #pragma unroll
@@ -181,9 +201,21 @@ struct MatvecDown {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = first_row() + tile * kTileRows + P::lane() / 4 + 8 * half;
-        P::set_row(matrix, cursor.in, row < c.hidden_size ? row : c.hidden_size - 1, tile, half, rows);
+        set(matrix, row < c.hidden_size ? row : c.hidden_size - 1, tile, half);
       }
     }
+  }
+  static __device__ __forceinline__ void set_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                  const SharedMemory& shared, typename P::Rows& rows) {
+    for_rows(p, cursor, groups, shared, [&](const ExpertMatrix& matrix, int row, int tile, int half) {
+      P::set_row(matrix, cursor.in, row, tile, half, rows);
+    });
+  }
+  static __device__ __forceinline__ void set_scale_rows(const MatvecParams& p, const Cursor& cursor, int groups,
+                                                        const SharedMemory& shared, typename P::ScaleRows& rows) {
+    for_rows(p, cursor, groups, shared, [&](const ExpertMatrix& matrix, int row, int tile, int half) {
+      P::set_scale_row(matrix, cursor.in, row, tile, half, rows);
+    });
   }
 
   static __device__ __forceinline__ void set_columns(const MatvecParams& p, int first_pair, const Cursor& cursor,

@@ -17,6 +17,7 @@ struct MatvecUp {
   enum : int { kThreads = c.threads(), kGates = c.gated() ? 2 : 1 };
 
   struct SharedMemory {
+    unsigned char rings[c.warps()][c.ring_bytes()];
     float sums[c.warps()][c.product_tiles()][kTileRows][c.sums_pitch()];
     int members[c.warps()][kTileColumns];  // every warp finds its group by itself
   };
@@ -70,6 +71,7 @@ struct MatvecUp {
     const int lane = P::lane(), warp_n = warp / c.warps_k, warp_k = warp % c.warps_k;
 
     typename P::Rows rows;
+    typename P::ScaleRows scale_rows;
 #pragma unroll
     for (int tile = 0; tile < P::kTiles; ++tile) {
 #pragma unroll
@@ -78,35 +80,28 @@ struct MatvecUp {
         // Rows behind the last are read as the last and not stored.
         const int row = matrix_row(output < outputs ? output : outputs - 1, tile % kGates, outputs);
         P::set_row(matrix, kIn, row, tile, half, rows);
+        P::set_scale_row(matrix, kIn, row, tile, half, scale_rows);
       }
     }
+    typename P::Ring ring(shared.rings[0], warp);
+    const auto copy = [&](int step, int slot) { P::copy_weights(rows, step < kSteps ? kIn : 0, step, ring, slot); };
+#pragma unroll
+    for (int s = 0; s < c.stages; ++s) copy(warp_k + s * c.warps_k, s);
+
     typename P::Columns columns;
     P::set_columns(
         group.count, [&](int place) { return input_of(p, first_pair + members[place]); }, columns);
-
-    typename P::Stage stages[c.stages];
-#pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      const int step = warp_k + s * c.warps_k;
-      if (step < kSteps) P::load_weights(rows, kIn, step, stages[s]);
-    }
-#pragma unroll
-    for (int s = 0; s < c.stages; ++s) {
-      const int step = warp_k + s * c.warps_k;
-      if (step < kSteps) P::load_inputs_ahead(columns, kIn, step, stages[s]);
-    }
+    typename P::Aside next;
+    P::load_scales(scale_rows, kIn, warp_k, next);
+    P::load_inputs(columns, kIn, warp_k, next);
     typename P::Sums sums = {};
-    for (int first = warp_k; first < kSteps; first += c.stages * c.warps_k) {
-#pragma unroll
-      for (int s = 0; s < c.stages; ++s) {
-        const int step = first + s * c.warps_k, ahead = step + c.stages * c.warps_k;
-        if (step >= kSteps) break;
-        P::accumulate(stages[s], columns, kIn, step, sums);
-        if (ahead < kSteps) {
-          P::load_weights(rows, kIn, ahead, stages[s]);
-          P::load_inputs_ahead(columns, kIn, ahead, stages[s]);
-        }
-      }
+    for (int step = warp_k; step < kSteps; step += c.warps_k) {
+      const typename P::Aside now = next;
+      P::load_scales(scale_rows, kIn, step + c.warps_k, next);
+      P::load_inputs(columns, kIn, step + c.warps_k, next);
+      P::accumulate(ring, now, columns, kIn, step, sums);
+      copy(step + c.stages * c.warps_k, ring.slot);
+      ring.advance();
     }
 #pragma unroll
     for (int tile = 0; tile < P::kTiles; ++tile) {

@@ -48,23 +48,32 @@ struct PairGroup {
 template <MatvecConfig c>
 __device__ __forceinline__ PairGroup group_led_by(const MatvecParams& p, int first, int pairs, int index,
                                                   int* members) {
+  // Ids come from far away, so those of many pairs are asked for at once.
+  enum : int { kAtOnce = 4, kSpan = kAtOnce * device::kWarpLanes };
   const int lane = static_cast<int>(threadIdx.x) % device::kWarpLanes;
-  const int expert = expert_of<c>(p, first + index);
-  if (expert < 0) return {-1, 0};
-  const auto lanes_with_expert = [&](int from, int begin, int end) {
-    const int pair = from + lane;
-    return device::lanes_where(pair >= begin && pair < end && expert_of<c>(p, first + pair) == expert);
-  };
-  int before = 0;
-  for (int from = 0; from < index; from += device::kWarpLanes) before += __popc(lanes_with_expert(from, 0, index));
-  if (before % c.group_tokens() != 0) return {-1, 0};
-
-  int count = 0;
-  for (int from = index / 32 * 32; from < pairs && count < c.group_tokens(); from += device::kWarpLanes) {
-    const unsigned lanes = lanes_with_expert(from, index, pairs);
-    const int place = count + __popc(lanes & ((1u << lane) - 1u));
-    if ((lanes >> lane & 1u) != 0 && place < c.group_tokens()) members[place] = from + lane;
-    count += __popc(lanes);
+  int expert = 0, before = 0, count = 0;
+  for (int from = 0; from < pairs && count < c.group_tokens(); from += kSpan) {
+    int experts[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int pair = from + i * device::kWarpLanes + lane;
+      experts[i] = pair < pairs ? expert_of<c>(p, first + pair) : -1;
+    }
+    if (from == 0) {
+      expert = expert_of<c>(p, first + index);
+      if (expert < 0) return {-1, 0};
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int start = from + i * device::kWarpLanes;
+      const bool same = experts[i] == expert;
+      before += __popc(device::lanes_where(same && start + lane < index));
+      if (start + device::kWarpLanes > index && start <= index && before % c.group_tokens() != 0) return {-1, 0};
+      const unsigned lanes = device::lanes_where(same && start + lane >= index);
+      const int place = count + __popc(lanes & ((1u << lane) - 1u));
+      if ((lanes >> lane & 1u) != 0 && place < c.group_tokens()) members[place] = start + lane;
+      count += __popc(lanes);
+    }
   }
   __syncwarp();
   return {expert, count < c.group_tokens() ? count : c.group_tokens()};

@@ -2,6 +2,7 @@
 // the rows that are the warp's. Who holds what: moe/matvec_config.cuh and device/mma.cuh.
 #pragma once
 
+#include "device/cp_async.cuh"
 #include "device/memory.cuh"
 #include "device/mma.cuh"
 #include "moe/pairs.cuh"
@@ -21,22 +22,37 @@ struct Product {
     kParts = c.in_parts(),
     kZeros = c.zero_point == ZeroPoint::eight ? 1 : kScales,
   };
-  // With one tile of columns the inputs of a step travel with its weights; more of them are loaded where they are used.
+  // With one tile of columns the inputs of a step are loaded a step ahead; more of them where they are used.
   enum : bool { kInputsAhead = c.column_tiles == 1 && c.in_parts() == 1 };
 
-  // This lane's two rows, g and g + 8, of each tile.
+  // This lane's two rows, g and g + 8, of each tile: codes, and scales with zeros.
   struct Rows {
     const unsigned char* data[kTiles][2];
+  };
+  struct ScaleRows {
     const unsigned char* scales[kTiles][2];
     const unsigned char* zeros[kTiles][2];
   };
 
-  // What is on its way for one step.
-  struct Stage {
-    unsigned words[kTiles][2][4];
+  // What a step needs beside its codes, loaded a step ahead.
+  struct Aside {
     unsigned scales[kTiles][2][kScaleWords];
     unsigned zeros[kTiles][2][kZeros];
     unsigned inputs[kInputsAhead ? c.chunks() : 1][4];
+  };
+
+  // The codes of c.stages steps on their way to shared memory. A lane copies what it will read itself, 16 bytes of each
+  // of its rows, so nobody waits for another; lanes lie side by side, so there are no bank conflicts.
+  struct Ring {
+    unsigned address;  // of this lane's first slot
+    int slot = 0;
+
+    __device__ __forceinline__ explicit Ring(unsigned char* shared, int warp)
+        : address(device::shared_address(shared) + static_cast<unsigned>(warp * c.ring_bytes() + lane() * 16)) {}
+    __device__ __forceinline__ void advance() { slot = slot + 1 == c.stages ? 0 : slot + 1; }
+    __device__ __forceinline__ unsigned place(int at, int tile, int half) const {
+      return address + static_cast<unsigned>(((at * kTiles + tile) * 2 + half) * 512);
+    }
   };
 
   // This lane's column of each tile of columns: where its token's inputs are, or nullptr for zeros.
@@ -52,19 +68,20 @@ struct Product {
   // `row` of matrix `m` with `in` weights in a row becomes this lane's row `half` of tile `tile`.
   static __device__ __forceinline__ void set_row(const ExpertMatrix& m, int in, int row, int tile, int half,
                                                  Rows& rows) {
-    const int groups = c.groups(in);
     rows.data[tile][half] =
         static_cast<const unsigned char*>(m.data) + static_cast<long long>(row) * (in / 8 * c.bits());
+  }
+  static __device__ __forceinline__ void set_scale_row(const ExpertMatrix& m, int in, int row, int tile, int half,
+                                                       ScaleRows& rows) {
+    const long long groups = c.groups(in);
     if constexpr (c.scaled()) {
       const int scale_row = c.weights == WeightFormat::fp8_block ? row / 128 : row;
-      rows.scales[tile][half] =
-          static_cast<const unsigned char*>(m.scales) + static_cast<long long>(scale_row) * groups * c.scale_bytes();
+      rows.scales[tile][half] = static_cast<const unsigned char*>(m.scales) + scale_row * groups * c.scale_bytes();
     }
     if constexpr (c.zero_point == ZeroPoint::packed) {
-      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + static_cast<long long>(row / 2) * groups;
+      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + row / 2 * groups;
     } else if constexpr (c.zero_point == ZeroPoint::real) {
-      rows.zeros[tile][half] =
-          static_cast<const unsigned char*>(m.zeros) + static_cast<long long>(row) * groups * c.scale_bytes();
+      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + row * groups * c.scale_bytes();
     }
   }
 
@@ -80,42 +97,64 @@ struct Product {
     }
   }
 
-  // Issues the loads of a step's weights; what lies behind a row's end is 0.
-  static __device__ __forceinline__ void load_weights(const Rows& rows, int in, int step, Stage& stage) {
-    const int row_bytes = in / 8 * c.bits();
-    const int start = step * kStepBytes + lane() % 4 * 16;
+  // Issues the copies of a step's codes to slot `slot`; what lies behind a row's end is 0. A group of copies for each
+  // step, also for one behind the last: `in` is 0 then.
+  static __device__ __forceinline__ void copy_weights(const Rows& rows, int in, int step, const Ring& ring, int slot) {
+    const int row_bytes = in / 8 * c.bits(), start = step * kStepBytes + lane() % 4 * 16;
+    if (in > 0) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+#pragma unroll
+          for (int piece = 0; piece < 16; piece += c.weight_vector) {
+            device::cp_async_or_zeros<c.weight_vector>(ring.place(slot, tile, half) + static_cast<unsigned>(piece),
+                                                       rows.data[tile][half] + start + piece,
+                                                       start + piece < row_bytes ? c.weight_vector : 0);
+          }
+        }
+      }
+    }
+    device::cp_async_commit();
+  }
+
+  static __device__ __forceinline__ void load_scales(const ScaleRows& rows, int in, int step, Aside& aside) {
+    if constexpr (!c.scaled()) return;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        load_row(rows.data[tile][half], start, row_bytes, stage.words[tile][half]);
-        if constexpr (c.scaled()) load_scales(rows, in, step, tile, half, stage);
-      }
+      load_row_scales(rows, in, step, tile, 0, aside);
+      load_row_scales(rows, in, step, tile, 1, aside);
     }
   }
 
-  // Issues the loads of the step's inputs, if they travel with the weights.
-  static __device__ __forceinline__ void load_inputs_ahead(const Columns& columns, int in, int step, Stage& stage) {
+  static __device__ __forceinline__ void load_inputs(const Columns& columns, int in, int step, Aside& aside) {
     if constexpr (kInputsAhead) {
 #pragma unroll
       for (int chunk = 0; chunk < c.chunks(); ++chunk) {
-        load_eight(columns.inputs[0], input_place(step, chunk), in, stage.inputs[chunk]);
+        load_eight(columns.inputs[0], input_place(step, chunk), in, aside.inputs[chunk]);
       }
     }
   }
 
-  // Adds a step's products to the sums.
-  static __device__ __forceinline__ void accumulate(const Stage& stage, const Columns& columns, int in, int step,
-                                                    Sums& sums) {
+  // Adds the products of the step in the ring's present slot to the sums, once it is there.
+  static __device__ __forceinline__ void accumulate(const Ring& ring, const Aside& aside, const Columns& columns,
+                                                    int in, int step, Sums& sums) {
+    device::cp_async_wait<c.stages - 1>();
+    unsigned words[kTiles][2][4];
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) load_slot(ring.place(ring.slot, tile, half), words[tile][half]);
+    }
 #pragma unroll
     for (int part = 0; part < c.lane_groups(); ++part) {
       float products[kTiles][kColumnTiles][4] = {};
       float ones[kColumnTiles][4] = {};  // the sums of the inputs, in every row
 #pragma unroll
       for (int i = 0; i < c.chunks() / c.lane_groups(); ++i) {
-        multiply(stage, columns, in, step, part * (c.chunks() / c.lane_groups()) + i, products, ones);
+        multiply(words, aside, columns, in, step, part * (c.chunks() / c.lane_groups()) + i, products, ones);
       }
-      add_scaled(stage, part, products, ones, sums);
+      add_scaled(aside, part, products, ones, sums);
     }
   }
 
@@ -131,17 +170,11 @@ struct Product {
     return step * c.step_k() + lane() % 4 * c.lane_k() + chunk * 8;
   }
 
-  static __device__ __forceinline__ void load_row(const unsigned char* row, int start, int row_bytes,
-                                                  unsigned (&words)[4]) {
-    enum : int { kWords = c.weight_vector / 4 };
-#pragma unroll
-    for (int piece = 0; piece < 4; piece += kWords) {
-      unsigned loaded[kWords] = {};
-      if (start + 4 * piece < row_bytes)
-        device::load_words<c.weight_vector, c.cache_hint>(row + start + 4 * piece, loaded);
-#pragma unroll
-      for (int w = 0; w < kWords; ++w) words[piece + w] = loaded[w];
-    }
+  static __device__ __forceinline__ void load_slot(unsigned address, unsigned (&words)[4]) {
+    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(address)
+                 : "memory");
   }
 
   // The group of a lane's first scale in a step.
@@ -156,29 +189,29 @@ struct Product {
     }
   }
 
-  static __device__ __forceinline__ void load_scales(const Rows& rows, int in, int step, int tile, int half,
-                                                     Stage& stage) {
+  static __device__ __forceinline__ void load_row_scales(const ScaleRows& rows, int in, int step, int tile, int half,
+                                                         Aside& aside) {
     const int first = first_group(step), groups = c.groups(in);
     enum : int { kVector = c.scale_vector, kBytes = c.scale_vector * c.scale_bytes() };
 #pragma unroll
-    for (int w = 0; w < kScaleWords; ++w) stage.scales[tile][half][w] = 0;
+    for (int w = 0; w < kScaleWords; ++w) aside.scales[tile][half][w] = 0;
 #pragma unroll
     for (int i = 0; i < kScales; i += kVector) {
       if (first + i >= groups) continue;
       const unsigned char* const from = rows.scales[tile][half] + (first + i) * c.scale_bytes();
-      put_bits<kBytes>(from, i * c.scale_bytes(), stage.scales[tile][half]);
+      put_bits<kBytes>(from, i * c.scale_bytes(), aside.scales[tile][half]);
     }
     if constexpr (c.zero_point != ZeroPoint::eight) {
 #pragma unroll
       for (int i = 0; i < kScales; ++i) {
-        stage.zeros[tile][half][i] = 0;
+        aside.zeros[tile][half][i] = 0;
         if (first + i >= groups) continue;
         if constexpr (c.zero_point == ZeroPoint::packed) {
-          stage.zeros[tile][half][i] = rows.zeros[tile][half][first + i];
+          aside.zeros[tile][half][i] = rows.zeros[tile][half][first + i];
         } else {
           unsigned bits[1] = {0};
           put_bits<dtype_bytes(c.scale_dtype)>(rows.zeros[tile][half] + (first + i) * c.scale_bytes(), 0, bits);
-          stage.zeros[tile][half][i] = bits[0];
+          aside.zeros[tile][half][i] = bits[0];
         }
       }
     }
@@ -227,8 +260,9 @@ struct Product {
     }
   }
 
-  static __device__ __forceinline__ void multiply(const Stage& stage, const Columns& columns, int in, int step,
-                                                  int chunk, float (&products)[kTiles][kColumnTiles][4],
+  static __device__ __forceinline__ void multiply(const unsigned (&codes)[kTiles][2][4], const Aside& aside,
+                                                  const Columns& columns, int in, int step, int chunk,
+                                                  float (&products)[kTiles][kColumnTiles][4],
                                                   float (&ones)[kColumnTiles][4]) {
     unsigned b[kColumnTiles][kParts][4];
 #pragma unroll
@@ -236,52 +270,57 @@ struct Product {
       unsigned words[kParts][4];
       if constexpr (kInputsAhead) {
 #pragma unroll
-        for (int w = 0; w < 4; ++w) words[0][w] = stage.inputs[chunk][w];
+        for (int w = 0; w < 4; ++w) words[0][w] = aside.inputs[chunk][w];
       } else {
         load_parts(columns.inputs[column], input_place(step, chunk), in, words);
       }
 #pragma unroll
       for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
     }
+    // The fragments of all tiles, then all tiles' products in turn: an mma that waits for the one before it on the same
+    // sums would wait 33 clocks.
+    enum : int { kRest = c.weight_parts() == 2 ? kTiles : 0, kOnes = kTiles + kRest };
+    unsigned rows[kTiles + kRest + 1][2][4];
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      unsigned rows[2][4];
-      Format::fragment(stage.words[tile][0], chunk, rows[0]);
-      Format::fragment(stage.words[tile][1], chunk, rows[1]);
+      Format::fragment(codes[tile][0], chunk, rows[tile][0]);
+      Format::fragment(codes[tile][1], chunk, rows[tile][1]);
       if constexpr (c.weight_parts() == 2) {
-        unsigned rest[2][4];
 #pragma unroll
-        for (int r = 0; r < 8; ++r) split_f16(rows[r / 4][r % 4], rows[r / 4][r % 4], rest[r / 4][r % 4]);
-        multiply_tile(rest[0], rest[1], b, products[tile]);
-      }
-      multiply_tile(rows[0], rows[1], b, products[tile]);
-    }
-    if constexpr (Format::kBiased) {
-      constexpr unsigned kOne = both<c.multiplies_f16()>(0x3f80, 0x3c00);
-      const unsigned one[4] = {kOne, kOne, kOne, kOne};
-      multiply_tile(one, one, b, ones);
-    }
-  }
-
-  // Rows g and g + 8, eight weights of each lane, times every column.
-  static __device__ __forceinline__ void multiply_tile(const unsigned (&first)[4], const unsigned (&second)[4],
-                                                       const unsigned (&b)[kColumnTiles][kParts][4],
-                                                       float (&sums)[kColumnTiles][4]) {
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      const unsigned a[4] = {first[i], second[i], first[i + 1], second[i + 1]};
-#pragma unroll
-      for (int column = 0; column < kColumnTiles; ++column) {
-#pragma unroll
-        for (int part = kParts; part-- > 0;) {  // the smallest first
-          const unsigned inputs[2] = {b[column][part][i], b[column][part][i + 1]};
-          device::mma_m16n8k16<kElement>(sums[column], a, inputs);
+        for (int r = 0; r < 8; ++r) {
+          split_f16(rows[tile][r / 4][r % 4], rows[tile][r / 4][r % 4], rows[kTiles + tile][r / 4][r % 4]);
         }
       }
     }
+    constexpr unsigned kOne = both<c.multiplies_f16()>(0x3f80, 0x3c00);
+#pragma unroll
+    for (int r = 0; r < 8; ++r) rows[kOnes][r / 4][r % 4] = kOne;
+#pragma unroll
+    for (int part = kParts; part-- > 0;) {  // the smallest first
+#pragma unroll
+      for (int i = 0; i < 4; i += 2) {
+#pragma unroll
+        for (int tile = kTiles + kRest - 1; tile >= 0; --tile) {
+          multiply_pairs(rows[tile], b, part, i, products[tile % kTiles]);
+        }
+        if constexpr (Format::kBiased) multiply_pairs(rows[kOnes], b, part, i, ones);
+      }
+    }
   }
 
-  static __device__ __forceinline__ void add_scaled(const Stage& stage, int part,
+  // Rows g and g + 8, four weights of each lane, times every column.
+  static __device__ __forceinline__ void multiply_pairs(const unsigned (&rows)[2][4],
+                                                        const unsigned (&b)[kColumnTiles][kParts][4], int part, int i,
+                                                        float (&sums)[kColumnTiles][4]) {
+    const unsigned a[4] = {rows[0][i], rows[1][i], rows[0][i + 1], rows[1][i + 1]};
+#pragma unroll
+    for (int column = 0; column < kColumnTiles; ++column) {
+      const unsigned inputs[2] = {b[column][part][i], b[column][part][i + 1]};
+      device::mma_m16n8k16<kElement>(sums[column], a, inputs);
+    }
+  }
+
+  static __device__ __forceinline__ void add_scaled(const Aside& aside, int part,
                                                     const float (&products)[kTiles][kColumnTiles][4],
                                                     const float (&ones)[kColumnTiles][4], Sums& sums) {
 #pragma unroll
@@ -294,15 +333,15 @@ struct Product {
           scale = scale_of < c.weights,
           c.weights == WeightFormat::fp8_block
               ? DType::f32
-              : c.scale_dtype > (bits_at(stage.scales[tile][half], index * c.scale_bytes()));
+              : c.scale_dtype > (bits_at(aside.scales[tile][half], index * c.scale_bytes()));
         }
         if constexpr (Format::kBiased) {
           offset = 24.0f;  // 16 and the middle of 0 .. 15
           if constexpr (c.zero_point == ZeroPoint::packed) {
             offset =
-                16.0f + static_cast<float>(stage.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
+                16.0f + static_cast<float>(aside.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
           } else if constexpr (c.zero_point == ZeroPoint::real) {
-            zero = scale_of<c.weights, c.scale_dtype>(stage.zeros[tile][half][index % kZeros]);
+            zero = scale_of<c.weights, c.scale_dtype>(aside.zeros[tile][half][index % kZeros]);
           }
         }
 #pragma unroll

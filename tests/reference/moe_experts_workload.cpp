@@ -46,6 +46,18 @@ class ProductWorkload : public ExpectedWorkload {
     }
   }
 
+  std::vector<std::pair<std::size_t, HostTensor>> redraw(std::uint64_t seed) const override {
+    std::vector<HostTensor> drawn;
+    std::size_t place = 0;
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+      const std::string& name = tensors_[i].spec.name;
+      if (name == "topk_ids") place = i;
+      if (name == "topk_ids" || name == "expert_map") drawn.push_back(tensors_[i]);
+    }
+    draw_ids(problem_, Inputs::typical, seed, drawn);
+    return {{place, drawn[0]}};
+  }
+
   ProductWorkload(bool down, const CallDescription& call, std::vector<std::vector<std::byte>> contents)
       : down_(down), problem_(from_fields<ExpertsProblem>(call.problem)) {
     tensors_ = given_tensors(call, std::move(contents));

@@ -30,6 +30,7 @@ constexpr std::array kMakers{
     Maker{"moe.align", make_moe_align_workload, make_moe_align_workload},
     Maker{"moe.up", make_moe_up_workload, make_moe_up_workload},
     Maker{"moe.down", make_moe_down_workload, make_moe_down_workload},
+    Maker{"moe.forward", make_moe_forward_workload, make_moe_forward_workload},
 };
 
 const Maker& find_maker(std::string_view operator_name) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "codegen/operator.h"
@@ -47,6 +48,9 @@ class Workload {
   // Elements that must stay untouched (padded rows, unselected slots) are compared bit for bit. Scratch memory is not
   // looked at.
   virtual std::vector<OutputError> compare(const std::vector<HostTensor>& results) const = 0;
+  // Tensors that decide which parts of others a call reads, drawn anew, with their places in tensors(). For timing:
+  // what one call left in the caches must not serve the next. There are none where calls read everything.
+  virtual std::vector<std::pair<std::size_t, HostTensor>> redraw(std::uint64_t /*seed*/) const { return {}; }
 };
 
 // A workload for tensors that somebody else made.

@@ -7,8 +7,10 @@
 #include <gdnjit/gdn_chunk.h>
 #include <gdnjit/gdn_forward.h>
 #include <gdnjit/gdn_options.h>
+#include <gdnjit/moe.h>
 #include <gdnjit/moe_align.h>
 #include <gdnjit/moe_convert.h>
+#include <gdnjit/moe_forward.h>
 #include <gdnjit/moe_options.h>
 #include <gdnjit/moe_route.h>
 #include <gdnjit/options.h>

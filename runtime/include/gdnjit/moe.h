@@ -84,38 +84,38 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
 // The weights of one product of all experts, N rows of K: N = 2 I and K = D of w1 (N = I with Activation::relu2), N = D
 // and K = I of w2. An expert's own memory is dense; experts may lie any distance apart. Formats: moe_options.h.
 struct ExpertWeights {
-  TensorView data;          // [E, N, K] bf16 or f16; [E, N, K] u8 of int8 and fp8_block; [E, N, K/2] u8 of four bits
-  TensorView scale;         // [E, N, ceil(K/gs)]; fp8_block: f32 [E, ceil(N/128), ceil(K/128)]; mxfp4, nvfp4: u8
-  TensorView zero;          // int4: u8 [E, N/2, ceil(K/gs)] of ZeroPoint::packed, [E, N, ceil(K/gs)] of real
-  TensorView global_scale;  // nvfp4: f32 [E]
-  TensorView bias;          // [E, N]
+  TensorView data{};          // [E, N, K] bf16 or f16; [E, N, K] u8 of int8 and fp8_block; [E, N, K/2] u8 of four bits
+  TensorView scale{};         // [E, N, ceil(K/gs)]; fp8_block: f32 [E, ceil(N/128), ceil(K/128)]; mxfp4, nvfp4: u8
+  TensorView zero{};          // int4: u8 [E, N/2, ceil(K/gs)] of ZeroPoint::packed, [E, N, ceil(K/gs)] of real
+  TensorView global_scale{};  // nvfp4: f32 [E]
+  TensorView bias{};          // [E, N]
 };
 
 // The tensors of moe.up. Rows of x and h are dense, tokens may lie any distance apart.
 struct UpArgs {
-  TensorView x;           // [M, D], 16-byte aligned
-  TensorView topk_ids;    // [M, k]
-  TensorView expert_map;  // i32, any length
-  ExpertWeights w1;
-  ExpertWeights shared_w1;    // the same with E = 1 and I = shared_size
-  TensorView shared_gate;     // [D] in the io dtype
-  TensorView h;               // [M, slots, max(I, shared_size)], slots = k, + 1 with a shared expert; dense
-  TensorView shared_weights;  // f32 [M], written with shared_gate
+  TensorView x{};           // [M, D], 16-byte aligned
+  TensorView topk_ids{};    // [M, k]
+  TensorView expert_map{};  // i32, any length
+  ExpertWeights w1{};
+  ExpertWeights shared_w1{};    // the same with E = 1 and I = shared_size
+  TensorView shared_gate{};     // [D] in the io dtype
+  TensorView h{};               // [M, slots, max(I, shared_size)], slots = k, + 1 with a shared expert; dense
+  TensorView shared_weights{};  // f32 [M], written with shared_gate
   // u8, 16-byte aligned: memory between the kernels of plans for many tokens, empty where a plan needs none. Rows of h
   // and y begin at multiples of 16 bytes where it is used.
   TensorView workspace{};
 };
 
 struct DownArgs {
-  TensorView h;             // as moe.up wrote it
-  TensorView topk_ids;      // [M, k]
-  TensorView topk_weights;  // f32 [M, k]
-  TensorView expert_map;
-  ExpertWeights w2;
-  ExpertWeights shared_w2;
-  TensorView shared_weights;  // as moe.up wrote it
-  TensorView y;               // [M, D]
-  TensorView workspace{};     // as of moe.up
+  TensorView h{};             // as moe.up wrote it
+  TensorView topk_ids{};      // [M, k]
+  TensorView topk_weights{};  // f32 [M, k]
+  TensorView expert_map{};
+  ExpertWeights w2{};
+  ExpertWeights shared_w2{};
+  TensorView shared_weights{};  // as moe.up wrote it
+  TensorView y{};               // [M, D]
+  TensorView workspace{};       // as of moe.up
 };
 
 }  // namespace gdnjit::moe
