@@ -134,24 +134,31 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
   MatvecConfig config = matvec_config(problem, tiles, down);
   tiles.column_tiles = default_column_tiles(problem, config);
   const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
+  // What was best on an H200 with int4 weights at M = 1, 4 and 16 (docs/kernels/moe_matvec.md).
+  const double groups = expected_experts(problem, tokens) + (problem.shared_size > 0 ? 1 : 0);
+  const auto power_below = [](double value) {
+    return static_cast<int>(std::bit_floor(static_cast<unsigned>(std::max(value, 1.0))));
+  };
   if (!down) {
-    // The blocks of a group split its rows' sum, so that one wave has every load on its way at once.
-    tiles.warps_k = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(steps))), 1, 4);
-    tiles.warps_n = tiles.warps_k >= 4 ? 1 : 4 / tiles.warps_k;
+    // One wave of blocks for few groups: the sum over a row is split as far as it goes. Else longer streams of weights.
+    const bool few = groups * problem.intermediate_size <= static_cast<double>(4 * kTileRows * device.sm_count);
+    tiles.warps_k = std::min(power_below(steps), few ? 4 : 2);
+    tiles.warps_n = few ? 4 / tiles.warps_k : 4;
+    tiles.stages = 2;
   } else {
     // A block has 16 rows for all groups: a warp for each group while there are few, and up to 16 warps.
-    const double groups = expected_experts(problem, tokens) + (problem.shared_size > 0 ? 1 : 0);
-    tiles.warps_n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::clamp(groups, 1.0, 8.0))));
-    tiles.warps_k = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(steps))), 1, 8 / tiles.warps_n);
+    tiles.warps_n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::clamp(groups, 1.0, 16.0))));
+    tiles.warps_k = std::clamp(power_below(steps), 1, std::max(1, 8 / tiles.warps_n));
+    tiles.stages = 3;
   }
-  const int turns = std::max(1, steps / tiles.warps_k);
-  tiles.stages = std::clamp(static_cast<int>(std::bit_floor(static_cast<unsigned>(turns))), 1, 4);
-  config = matvec_config(problem, tiles, down);
-  while (tiles.stages > 1 && (config.fault() != nullptr || estimated_registers(config) > 224 ||
-                              estimated_registers(config) * config.threads() > device.registers_per_sm)) {
-    tiles.stages /= 2;
+  const auto too_much = [&] {
     config = matvec_config(problem, tiles, down);
-  }
+    return config.fault() != nullptr ||
+           config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block ||
+           estimated_registers(config) * config.threads() > device.registers_per_sm;
+  };
+  while (tiles.stages > 1 && too_much()) --tiles.stages;
+  while (tiles.warps_n > 1 && too_much()) tiles.warps_n /= 2;
   return tiles;
 }
 

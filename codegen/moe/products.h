@@ -24,7 +24,6 @@ struct ProductTiles {
   int warps_n = 1;
   int warps_k = 4;
   int column_tiles = 1;
-  device::CacheHint cache_hint = device::CacheHint::streaming;
   int block_m = 64;
   int block_n = 64;
   int block_k = 64;
@@ -44,7 +43,6 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("warps_n", tiles.warps_n);
   visit("warps_k", tiles.warps_k);
   visit("column_tiles", tiles.column_tiles);
-  visit("cache_hint", tiles.cache_hint);
   visit("block_m", tiles.block_m);
   visit("block_n", tiles.block_n);
   visit("block_k", tiles.block_k);
