@@ -245,6 +245,39 @@ static void test_route(gdnjit_runtime* runtime) {
   gdnjit_plan_destroy(plan);
 }
 
+/* One token whose gate and up are 1 with every expert: h = silu(1). */
+static void test_experts(gdnjit_runtime* runtime) {
+  enum { D = 8, I = 8, E = 2 };
+  static float x[D], h[I];
+  static uint16_t w1[E * 2 * I * D];
+  static int32_t id = 1;
+  gdnjit_plan* plan = NULL;
+  size_t bytes = 1;
+  Call call;
+  int i;
+  CHECK(gdnjit_plan_create(runtime, "moe.up", "M=1 D=8 I=8 E=2 k=1 io=f32 h=f32 weights=bf16", &plan) == GDNJIT_OK);
+  if (plan == NULL) return;
+  for (i = 0; i < D; ++i) x[i] = 0.125F;
+  for (i = 0; i < E * 2 * I * D; ++i) w1[i] = 0x3f80; /* 1 in bf16 */
+  memset(&call, 0, sizeof(call));
+  call.count = gdnjit_plan_tensor_count(plan);
+  add(&call, plan, "x", x, 1, D, 1, 1);
+  add(&call, plan, "topk_ids", &id, 1, 1, 1, 1);
+  add(&call, plan, "w1", w1, E, 2 * I, D, 1);
+  add(&call, plan, "h", h, 1, 1, I, 1);
+  call.tensors[gdnjit_plan_tensor_index(plan, "x")].ndim = 2;
+  call.tensors[gdnjit_plan_tensor_index(plan, "topk_ids")].ndim = 2;
+  call.tensors[gdnjit_plan_tensor_index(plan, "topk_ids")].dtype.code = kDLInt;
+  call.tensors[gdnjit_plan_tensor_index(plan, "w1")].ndim = 3;
+  call.tensors[gdnjit_plan_tensor_index(plan, "w1")].dtype.code = kDLBfloat;
+  call.tensors[gdnjit_plan_tensor_index(plan, "w1")].dtype.bits = 16;
+  call.tensors[gdnjit_plan_tensor_index(plan, "h")].ndim = 3;
+  CHECK(gdnjit_plan_workspace_bytes(plan, 1, 1, &bytes) == GDNJIT_OK && bytes == 0);
+  CHECK(gdnjit_plan_run(plan, call.pointers, call.count, NULL) == GDNJIT_OK); /* the workspace is NULL */
+  for (i = 0; i < I; ++i) CHECK(fabsf(h[i] - 0.7310586F) < 1e-5F);
+  gdnjit_plan_destroy(plan);
+}
+
 static void test_bad_problems(gdnjit_runtime* runtime) {
   gdnjit_plan* plan = (gdnjit_plan*)&failures; /* overwritten by every failure */
   const char* const names[] = {"H", NULL};
@@ -310,6 +343,7 @@ int main(void) {
   test_tokens(runtime);
   test_chunk(runtime);
   test_route(runtime);
+  test_experts(runtime);
   test_bad_problems(runtime);
   test_memory(runtime);
   gdnjit_runtime_destroy(runtime);

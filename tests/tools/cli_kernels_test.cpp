@@ -275,6 +275,25 @@ TEST_CASE("a strict miss is noted, and compiling from the note mends it") {
   CHECK(tool(strict).exit_code == 0);
 }
 
+TEST_CASE("a model's expert layer is verified in the format and the split asked for") {
+  const TemporaryFolder folder;
+  const Tool tool(folder / "cache");
+  const Words layer{"--op",     "moe.forward", "--model", "qwen3.5-35b-a3b", "--tp", "8", "--weights",
+                    "int4:128", "--batch",     "1,4",     "--set",           "E=16"};
+  const Ran verified = tool(with(with({"verify"}, layer), {"--inputs", "typical", "--json"}));
+  INFO(verified.out << verified.error);
+  REQUIRE(verified.exit_code == 0);
+  const auto report = verified.json();
+  CHECK(report["passed"] == 2);
+  CHECK(report["checks"][1]["problem"]["M"] == "4");
+  CHECK(report["checks"][1]["problem"]["I"] == "64");
+  CHECK(report["checks"][1]["problem"]["shared_size"] == "64");
+  CHECK(report["checks"][1]["problem"]["weights"] == "int4");
+  const Ran refused = tool({"verify", "--op", "moe.forward", "--model", "gemma4-26b", "--tp", "16"});
+  CHECK(refused.exit_code == 2);
+  CHECK(contains(refused.error, "model gemma4-26b with tp=16: I=44: must be a multiple of 8"));
+}
+
 TEST_CASE("models can come from a user's file") {
   const TemporaryFolder folder;
   const Tool tool(folder / "cache");

@@ -108,7 +108,7 @@ TEST_CASE("a model's MoE operators agree with each other and are problems of the
     INFO(model.name);
     const ModelOperator& forward = model.find_operator("moe.forward");
     CHECK_FALSE(forward.weights.empty());
-    for (const char* name : {"moe.route", "moe.up", "moe.down"}) {
+    for (const char* name : {"moe.route", "moe.up", "moe.down", "moe.forward"}) {
       const ModelOperator& part = model.find_operator(name);
       for (const auto& [field, value] : part.fields) CHECK(find_field(forward.fields, field) == value);
       for (int tp : model.tp) {

@@ -60,9 +60,10 @@ int gdnjit_copy_out(gdnjit_runtime* runtime, void* host, const void* device, siz
 int gdnjit_synchronize(gdnjit_runtime* runtime, void* stream);
 
 /* Makes the plan of a problem. `operator_name` is "gdn.step", "gdn.recurrent", "gdn.chunk", "gdn.forward",
- * "moe.route" or "moe.align"; `problem` is "H=16 HV=32 K=128 V=128 state=f32": fields by name, the rest at their
- * defaults (gdnjit/gdn.h, gdn_chunk.h, gdn_forward.h, moe_route.h and moe_align.h list both). May compile, load or
- * tune; an equal problem is a look-up the next time. On failure *plan is NULL. */
+ * "moe.route", "moe.align", "moe.up", "moe.down" or "moe.forward"; `problem` is "H=16 HV=32 K=128 V=128 state=f32":
+ * fields by name, the rest at their defaults (gdnjit/gdn.h, gdn_chunk.h, gdn_forward.h, moe_route.h, moe_align.h, moe.h
+ * and moe_forward.h list both). May compile, load or tune; an equal problem is a look-up the next time. On failure
+ * *plan is NULL. */
 int gdnjit_plan_create(gdnjit_runtime* runtime, const char* operator_name, const char* problem, gdnjit_plan** plan);
 /* The same with the fields as arrays of `count` names and values. */
 int gdnjit_plan_create_from_fields(gdnjit_runtime* runtime, const char* operator_name, const char* const* names,
@@ -87,7 +88,7 @@ const char* gdnjit_plan_kernel_info(const gdnjit_plan* plan, int index, const ch
  * tokens of a ragged batch. */
 int gdnjit_chunk_workspace_bytes(const char* problem, int64_t sequences, int64_t tokens, size_t* bytes);
 /* The same for a plan, and as this plan needs it: 0 for an operator without a workspace, and for a plan of gdn.forward
- * that serves all such calls without gdn.chunk. */
+ * that serves all such calls without gdn.chunk. Of moe operators `sequences` times `tokens` is M. */
 int gdnjit_plan_workspace_bytes(const gdnjit_plan* plan, int64_t sequences, int64_t tokens, size_t* bytes);
 
 /* Launches on `stream` (a CUstream; NULL is the default stream; the emulator ignores it) and returns. Compiles nothing,
