@@ -2,7 +2,7 @@
 """Writes docs/accuracy.md: how far every operator is from the reference in double precision, over all models.
 
     tools/accuracy.py [--tool GDN_TUNE] [--device NAME] > docs/accuracy.md
-    tools/accuracy.py [--tool GDN_TUNE] [--device NAME] --op gdn.step --into docs/accuracy.md
+    tools/accuracy.py [--tool GDN_TUNE] [--device NAME] --op moe.forward --into docs/accuracy.md
     tools/accuracy.py [--tool GDN_TUNE] --check docs/accuracy.md
 
 The first runs `gdn-tune verify --json` once for each section and formats what comes back; a failed check ends it. The
@@ -18,13 +18,18 @@ import subprocess
 import sys
 import tempfile
 
-# What is verified: the title of the section, the operator and the further arguments of verify.
+# What is verified: the title of the section, the operator and the further arguments of verify. Expert layers as one of
+# eight devices has them: whole ones would take up to 17 GB, several times over. One check at a time keeps a verify
+# below 10 GB.
+OF_EXPERTS = ["--tp", "8", "--weights", "all", "--threads", "1"]
 SECTIONS = [
     ("gdn.step, one token", "gdn.step", ["--set", "T=1", "--batch", "2"]),
     ("gdn.step, four tokens", "gdn.step", ["--set", "T=4", "--batch", "2"]),
     ("gdn.recurrent, 100 tokens", "gdn.recurrent", ["--set", "T=100"]),
     ("gdn.chunk, 200 tokens", "gdn.chunk", ["--set", "T=200"]),
     ("gdn.forward, 200 tokens", "gdn.forward", ["--set", "T=200"]),
+    ("moe.forward, one token", "moe.forward", ["--batch", "1", *OF_EXPERTS]),
+    ("moe.forward, four tokens", "moe.forward", ["--batch", "4", *OF_EXPERTS]),
 ]
 INPUTS = ["typical", "brutal"]
 # By the layer: the tensors that are compared and what the columns call them, and the smallest problem.
@@ -102,6 +107,11 @@ largest difference over the largest value. bf16 inputs and outputs.
 `gdn.*`: fp32 states. Inputs: `typical`, unit-normal with mild decay; `brutal`, A_log up to 16, a part of the gates
 exactly 0, zero vectors. Bounds on rms: 3e-3 for an output that is rounded once; 1e-5 for the state of `gdn.step` and
 2e-5 for that of longer calls in fp32; 5e-3 for both of `gdn.chunk`, whose products are in 16 bits.
+
+`moe.*`: what one of eight devices has of a layer, in the formats of weights that the model is handed out in; the
+reference takes the same stored weights. Inputs: `typical`, unit-normal; `brutal`, tokens that differ in size by powers
+of two up to 2^11. Weights of experts that nobody chose stay poisoned. Bound on rms: 5e-3, where h and y are rounded
+once each.
 """
 
 
