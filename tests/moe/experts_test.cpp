@@ -1,7 +1,10 @@
 // moe.up, moe.down and moe.forward against the double-precision reference: every format, shape and option pairwise
 // (in the sweep); repeatability, batch invariance, keys, arguments.
 #include <doctest/doctest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "codegen/moe/forward.h"
@@ -184,6 +187,39 @@ TEST_CASE("with batch_invariant a token's bits do not depend on the tokens besid
     CHECK(std::equal(together.begin() + begin, together.begin() + begin + static_cast<std::ptrdiff_t>(row),
                      alone["y"].bytes.begin() + begin));
   }
+}
+
+TEST_CASE("experts may lie gigabytes apart") {
+  // Address space, of which only two experts' pages ever become memory.
+  constexpr std::int64_t kApart = 5LL << 30;
+  void* const memory = mmap(nullptr, static_cast<std::size_t>(2 * kApart), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  const auto runtime = emulator_runtime("sm_90a");
+  for (const Operator* op : {&up(), &down()}) {
+    const FieldMap problem = op->complete(parse_fields("M=3 D=64 I=32 E=2 k=2 weights=int4 group_size=16"));
+    const auto workload = reference::make_workload(op->name(), problem, reference::Inputs::typical, 3);
+    HostCall near(workload->tensors()), far(workload->tensors());
+    const char* const weights = op == &up() ? "w1" : "w2";
+    const char* const output = op == &up() ? "h" : "y";
+    std::vector<TensorView> views = far.views();
+    const std::vector<TensorSpec> specs = op->tensors(problem);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      if (specs[i].name != weights) continue;
+      const auto bytes = static_cast<std::size_t>(views[i].strides[0]);
+      for (std::int64_t expert = 0; expert < 2; ++expert) {
+        std::memcpy(static_cast<std::byte*>(memory) + expert * kApart,
+                    static_cast<std::byte*>(views[i].data) + static_cast<std::size_t>(expert) * bytes, bytes);
+      }
+      views[i].data = memory;
+      views[i].strides[0] = kApart;
+    }
+    const auto plan = make_plan(*runtime, *op, problem);
+    plan->run(near.views(), nullptr);
+    plan->run(views, nullptr);
+    CHECK(near[output].bytes == far[output].bytes);
+  }
+  munmap(memory, static_cast<std::size_t>(2 * kApart));
 }
 
 TEST_CASE("bad problems and arguments are refused by name, value and rule") {
