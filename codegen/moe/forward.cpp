@@ -167,9 +167,10 @@ class ForwardInstance : public Instance {
  private:
   void check_workspace(const TensorView& workspace, std::int64_t M) const {
     const std::int64_t given = workspace.rank == 1 && workspace.dtype == DType::u8 ? workspace.shape[0] : 0;
-    require(given >= workspace_bytes(1, M),
+    const std::int64_t needed = workspace_bytes(1, M);
+    require(given >= needed,
             "workspace: has {} bytes, M={} needs {} (u8, rank 1); ForwardPlan::workspace_bytes() says how many", given,
-            M, workspace_bytes(1, M));
+            M, needed);
     require(reinterpret_cast<std::uintptr_t>(workspace.data) % kPartAlignment == 0,
             "workspace: address {} is not a multiple of {} bytes", workspace.data, kPartAlignment);
   }

@@ -6,11 +6,11 @@
 #include <utility>
 
 #include "codegen/fields.h"
-#include "codegen/gdn/options_names.h"
 #include "codegen/kernel_text.h"
 #include "codegen/moe/align.h"
 #include "codegen/moe/grouped_sm90.h"
 #include "codegen/moe/options_names.h"
+#include "codegen/moe/product_config.h"
 #include "codegen/moe/products.h"
 #include "runtime/support/check.h"
 
@@ -254,35 +254,9 @@ class GroupedInstance : public Instance {
 
 GroupedConfig grouped_config(const ExpertsProblem& problem, const GroupedTiles& tiles, bool down) {
   GroupedConfig config;
-  config.down = down;
-  config.hidden_size = problem.hidden_size;
-  config.intermediate_size = problem.intermediate_size;
-  config.shared_size = problem.shared_size;
-  config.experts = problem.experts;
-  config.top_k = problem.top_k;
-  config.in_dtype = down ? problem.h_dtype : problem.io_dtype;
+  set_product_fields(problem, down, config);
   config.out_dtype = down ? DType::f32 : problem.h_dtype;
-  config.weights = problem.weights;
-  if (ExpertsUses(problem).scale) config.group_size = group_size_of(problem);
-  if (problem.weights == WeightFormat::int4 || problem.weights == WeightFormat::int8) {
-    config.scale_dtype = problem.scale_dtype;
-    config.zero_point = problem.zero_point;
-  }
-  if (!down) {
-    config.activation = problem.activation;
-    config.shared_gate = problem.shared_gate;
-    if (is_gated(problem.activation)) config.gate_order = problem.gate_order;
-    if (problem.activation == Activation::swiglu_oai) {
-      config.swiglu_alpha = problem.swiglu_alpha;
-      config.swiglu_limit = problem.swiglu_limit;
-    }
-  }
-  config.bias = down ? problem.down_bias : problem.up_bias;
-  if (config.bias) config.bias_dtype = problem.bias_dtype;
-  config.weight_vector = row_vector(problem, config.in_features(false));
-  if (problem.shared_size > 0) {
-    config.weight_vector = std::min(config.weight_vector, row_vector(problem, config.in_features(true)));
-  }
+  if (!down) config.shared_gate = problem.shared_gate;
   config.block_m = tiles.block_m;
   config.block_n = tiles.block_n;
   config.block_k = tiles.block_k;

@@ -9,6 +9,7 @@
 #include "codegen/fields.h"
 #include "codegen/kernel_text.h"
 #include "codegen/moe/options_names.h"
+#include "codegen/moe/product_config.h"
 #include "runtime/support/check.h"
 
 namespace gdnjit::moe {
@@ -77,35 +78,10 @@ bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool 
 
 MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down) {
   MatvecConfig config;
-  config.down = down;
-  config.hidden_size = problem.hidden_size;
-  config.intermediate_size = problem.intermediate_size;
-  config.shared_size = problem.shared_size;
-  config.experts = problem.experts;
-  config.top_k = problem.top_k;
-  config.in_dtype = down ? problem.h_dtype : problem.io_dtype;
+  set_product_fields(problem, down, config);
   config.out_dtype = down ? problem.output_dtype : problem.h_dtype;
+  config.shared_gate = problem.shared_gate;
   config.id_dtype = problem.id_dtype;
-  config.weights = problem.weights;
-  const ExpertsUses uses(problem);
-  if (uses.scale) config.group_size = group_size_of(problem);
-  if (problem.weights == WeightFormat::int4 || problem.weights == WeightFormat::int8) {
-    config.scale_dtype = problem.scale_dtype;
-    config.zero_point = problem.zero_point;
-  }
-  if (!down) {
-    config.activation = problem.activation;
-    config.shared_gate = problem.shared_gate;
-    if (is_gated(problem.activation)) config.gate_order = problem.gate_order;
-    if (problem.activation == Activation::swiglu_oai) {
-      config.swiglu_alpha = problem.swiglu_alpha;
-      config.swiglu_limit = problem.swiglu_limit;
-    }
-  } else {
-    config.shared_gate = problem.shared_gate;
-  }
-  config.bias = down ? problem.down_bias : problem.up_bias;
-  if (config.bias) config.bias_dtype = problem.bias_dtype;
   config.expert_map = problem.expert_map;
   config.programmatic = problem.programmatic;
   config.row_tiles = tiles.row_tiles;
@@ -114,12 +90,8 @@ MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& til
   config.column_tiles = tiles.column_tiles;
   config.stages = tiles.stages;
 
-  config.weight_vector = row_vector(problem, config.in_features(false));
   int groups = config.groups(config.in_features(false));
-  if (problem.shared_size > 0) {
-    config.weight_vector = std::min(config.weight_vector, row_vector(problem, config.in_features(true)));
-    groups = std::gcd(groups, config.groups(config.in_features(true)));
-  }
+  if (problem.shared_size > 0) groups = std::gcd(groups, config.groups(config.in_features(true)));
   // Scales of a row side by side in one access, where every row begins at a multiple of it.
   while (2 * config.scale_vector <= config.lane_scales() && groups % (2 * config.scale_vector) == 0 &&
          2 * config.scale_vector * config.scale_bytes() <= 16) {

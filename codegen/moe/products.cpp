@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "codegen/fields.h"
-#include "codegen/gdn/options_names.h"
 #include "codegen/moe/grouped.h"
 #include "codegen/moe/matvec.h"
 #include "codegen/moe/options_names.h"

@@ -70,23 +70,12 @@ struct GroupedConfig {
 
   constexpr int bits() const { return weight_bits(weights); }
   constexpr bool scaled() const { return weights != WeightFormat::bf16 && weights != WeightFormat::f16; }
-  constexpr int scale_bytes() const {
-    switch (weights) {
-      case WeightFormat::mxfp4:
-      case WeightFormat::nvfp4: return 1;
-      case WeightFormat::fp8_block: return 4;
-      default: return dtype_bytes(scale_dtype);
-    }
-  }
+  constexpr int scale_bytes() const { return moe::scale_bytes(weights, scale_dtype); }
   constexpr int groups(int in) const { return group_size == 0 ? 1 : (in + group_size - 1) / group_size; }
 
-  // The elements of the products, as in MatvecConfig.
-  constexpr bool multiplies_f16() const { return in_dtype == DType::f16 && weights != WeightFormat::bf16; }
-  constexpr int in_parts() const {
-    if (in_dtype == DType::f32) return 3;
-    return in_dtype == DType::f16 && !multiplies_f16() ? 2 : 1;
-  }
-  constexpr int weight_parts() const { return weights == WeightFormat::f16 && !multiplies_f16() ? 2 : 1; }
+  constexpr bool multiplies_f16() const { return moe::multiplies_f16(in_dtype, weights); }
+  constexpr int in_parts() const { return moe::in_parts(in_dtype, weights); }
+  constexpr int weight_parts() const { return moe::weight_parts(in_dtype, weights); }
 
   // The warps of a block: rows of a warp are 32 where the block has that many.
   constexpr int warps_m() const {

@@ -26,6 +26,28 @@ enum : int {
   kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
 
+// Bytes of one scale.
+constexpr int scale_bytes(WeightFormat weights, DType scale_dtype) {
+  switch (weights) {
+    case WeightFormat::mxfp4:
+    case WeightFormat::nvfp4: return 1;
+    case WeightFormat::fp8_block: return 4;
+    default: return dtype_bytes(scale_dtype);
+  }
+}
+
+// The elements of the products. bf16 takes every format but fp16; numbers with more digits are summed in parts.
+constexpr bool multiplies_f16(DType in_dtype, WeightFormat weights) {
+  return in_dtype == DType::f16 && weights != WeightFormat::bf16;
+}
+constexpr int in_parts(DType in_dtype, WeightFormat weights) {
+  if (in_dtype == DType::f32) return 3;
+  return in_dtype == DType::f16 && !multiplies_f16(in_dtype, weights) ? 2 : 1;
+}
+constexpr int weight_parts(DType in_dtype, WeightFormat weights) {
+  return weights == WeightFormat::f16 && !multiplies_f16(in_dtype, weights) ? 2 : 1;
+}
+
 // The signature of a kernel: two kernels of one stage with equal configs have equal source.
 struct MatvecConfig {
   // The problem. Fields that a choice makes meaningless hold their defaults.
@@ -88,23 +110,12 @@ struct MatvecConfig {
   }
   // Scales that a lane needs for a row of a step: of its two columns of the result, in each part of its 16 bytes.
   constexpr int lane_scales() const { return (group_columns() > 1 ? 2 : 1) * lane_groups(); }
-  constexpr int scale_bytes() const {
-    switch (weights) {
-      case WeightFormat::mxfp4:
-      case WeightFormat::nvfp4: return 1;
-      case WeightFormat::fp8_block: return 4;
-      default: return dtype_bytes(scale_dtype);
-    }
-  }
+  constexpr int scale_bytes() const { return moe::scale_bytes(weights, scale_dtype); }
   constexpr int groups(int in) const { return group_size == 0 ? 1 : (in + group_size - 1) / group_size; }
 
-  // The elements of the products. bf16 takes every format but fp16; numbers with more digits are summed in parts.
-  constexpr bool multiplies_f16() const { return in_dtype == DType::f16 && weights != WeightFormat::bf16; }
-  constexpr int in_parts() const {
-    if (in_dtype == DType::f32) return 3;
-    return in_dtype == DType::f16 && !multiplies_f16() ? 2 : 1;
-  }
-  constexpr int weight_parts() const { return weights == WeightFormat::f16 && !multiplies_f16() ? 2 : 1; }
+  constexpr bool multiplies_f16() const { return moe::multiplies_f16(in_dtype, weights); }
+  constexpr int in_parts() const { return moe::in_parts(in_dtype, weights); }
+  constexpr int weight_parts() const { return moe::weight_parts(in_dtype, weights); }
 
   // Tokens that share a pass over an expert's weights.
   constexpr int group_tokens() const { return column_tiles * kTileColumns / group_columns(); }
