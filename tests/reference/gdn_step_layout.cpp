@@ -5,6 +5,7 @@
 
 #include "codegen/gdn/recurrent.h"
 #include "runtime/support/check.h"
+#include "tests/reference/find_tensor.h"
 #include "tests/reference/numeric.h"
 
 namespace gdnjit::reference {
@@ -51,22 +52,9 @@ Place place_in_qkvz(const StepProblem& problem, Part part) {
   return place;
 }
 
-const HostTensor* find(const std::vector<HostTensor>& tensors, std::string_view name) {
-  for (const HostTensor& tensor : tensors) {
-    if (tensor.spec.name == name) return &tensor;
-  }
-  return nullptr;
-}
-
-std::vector<double> numbers_of(const std::vector<HostTensor>& tensors, std::string_view name) {
-  const HostTensor* tensor = find(tensors, name);
-  if (tensor == nullptr) return {};
-  return load_all(tensor->spec.dtype, tensor->bytes);
-}
-
 // Exact, unlike by way of double.
 std::vector<std::int64_t> indices_of(const std::vector<HostTensor>& tensors, std::string_view name) {
-  const HostTensor* tensor = find(tensors, name);
+  const HostTensor* tensor = find_tensor(tensors, name);
   std::vector<std::int64_t> indices;
   if (tensor == nullptr) return indices;
   const std::byte* data = tensor->bytes.data();
@@ -109,8 +97,8 @@ std::vector<double> gather(const HostTensor& tensor, const Place& place, std::in
 }
 
 std::int64_t token_count(const std::vector<HostTensor>& tensors) {
-  const HostTensor* keys = find(tensors, "k");
-  if (keys == nullptr) keys = find(tensors, "packed");
+  const HostTensor* keys = find_tensor(tensors, "k");
+  if (keys == nullptr) keys = find_tensor(tensors, "packed");
   GDNJIT_CHECK(keys != nullptr, "a call without k and packed");
   return keys->spec.shape[0] * keys->spec.shape[1];
 }
@@ -118,7 +106,7 @@ std::int64_t token_count(const std::vector<HostTensor>& tensors) {
 LayerInputs unpack_layer(const StepProblem& layer, const std::vector<HostTensor>& tensors) {
   const std::int64_t tokens = token_count(tensors);
   LayerInputs inputs;
-  if (const HostTensor* packed = find(tensors, "packed")) {
+  if (const HostTensor* packed = find_tensor(tensors, "packed")) {
     if (layer.write_output || layer.conv_width > 0) inputs.q = gather(*packed, place_of(layer, Part::q), tokens);
     inputs.k = gather(*packed, place_of(layer, Part::k), tokens);
     inputs.v = gather(*packed, place_of(layer, Part::v), tokens);
@@ -127,7 +115,7 @@ LayerInputs unpack_layer(const StepProblem& layer, const std::vector<HostTensor>
     inputs.k = numbers_of(tensors, "k");
     inputs.v = numbers_of(tensors, "v");
   }
-  const HostTensor* ba = layer.input_layout == InputLayout::qkvz ? find(tensors, "a") : nullptr;
+  const HostTensor* ba = layer.input_layout == InputLayout::qkvz ? find_tensor(tensors, "a") : nullptr;
   if (ba != nullptr) {
     if (layer.gate != Gate::none) inputs.a = gather(*ba, place_of(layer, Part::a), tokens);
     if (layer.beta != Beta::none) inputs.b = gather(*ba, place_of(layer, Part::b), tokens);
@@ -147,7 +135,7 @@ StepInputs unpack_indices(const StepProblem&, const std::vector<HostTensor>& ten
   inputs.num_accepted = indices_of(tensors, "num_accepted");
   inputs.accepted_slot = indices_of(tensors, "accepted_slot");
   for (const char* name : {"accepted_states", "accepted_slot"}) {
-    if (const HostTensor* accepted = find(tensors, name)) inputs.accepted_columns = accepted->spec.shape[1];
+    if (const HostTensor* accepted = find_tensor(tensors, name)) inputs.accepted_columns = accepted->spec.shape[1];
   }
   inputs.parent = indices_of(tensors, "parent");
   inputs.step_slot = indices_of(tensors, "step_slot");
@@ -164,7 +152,8 @@ RecurrentInputs unpack_indices(const gdn::RecurrentProblem& problem, const std::
   inputs.write_slot = indices_of(tensors, "write_slot");
   inputs.checkpoint_slot = indices_of(tensors, "checkpoint_slot");
   for (const char* name : {"checkpoints", "checkpoint_slot"}) {
-    if (const HostTensor* checkpoints = find(tensors, name)) inputs.checkpoint_columns = checkpoints->spec.shape[1];
+    if (const HostTensor* checkpoints = find_tensor(tensors, name))
+      inputs.checkpoint_columns = checkpoints->spec.shape[1];
   }
   return inputs;
 }
@@ -179,7 +168,7 @@ MixerInputs unpack_mixer(const StepProblem& problem, const std::vector<HostTenso
   inputs.accepted_conv_states = numbers_of(tensors, "accepted_conv_states");
   inputs.z = numbers_of(tensors, "z");
   if (problem.gated_norm != gdn::GatedNorm::none && problem.input_layout == InputLayout::qkvz) {
-    inputs.z = gather(*find(tensors, "packed"), place_of(problem, Part::z), token_count(tensors));
+    inputs.z = gather(*find_tensor(tensors, "packed"), place_of(problem, Part::z), token_count(tensors));
   }
   inputs.norm_weight = numbers_of(tensors, "norm_weight");
   return inputs;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "codegen/moe/experts.h"
+#include "tests/reference/find_tensor.h"
 #include "tests/reference/numeric.h"
 
 namespace gdnjit::reference {
@@ -22,12 +23,6 @@ std::int64_t elements(const HostTensor& tensor) {
 
 void store(HostTensor& tensor, std::int64_t index, double value) {
   store_element(tensor.spec.dtype, tensor.bytes.data(), index, value);
-}
-
-HostTensor* find(std::vector<HostTensor>& tensors, std::string_view name) {
-  const auto found =
-      std::find_if(tensors.begin(), tensors.end(), [&](const HostTensor& t) { return t.spec.name == name; });
-  return found == tensors.end() ? nullptr : &*found;
 }
 
 // `k` different numbers below `limit`.
@@ -97,7 +92,7 @@ void draw_expert(const ExpertsProblem& problem, const moe::ProductShape& shape, 
   const std::string name(shape.name);
   const double size = 1.0 / std::sqrt(static_cast<double>(shape.columns));
   const auto part = [&](std::string_view suffix, auto&& draw) {
-    HostTensor* const tensor = find(tensors, name + std::string(suffix));
+    HostTensor* const tensor = find_tensor(tensors, name + std::string(suffix));
     if (tensor == nullptr) return;
     const std::int64_t own = elements(*tensor) / shape.experts;
     draw(*tensor, expert * own, own);
@@ -127,8 +122,8 @@ void draw_expert(const ExpertsProblem& problem, const moe::ProductShape& shape, 
 }  // namespace
 
 void draw_ids(const ExpertsProblem& problem, Inputs kind, std::uint64_t seed, std::vector<HostTensor>& tensors) {
-  HostTensor& ids = *find(tensors, "topk_ids");
-  HostTensor* const map = find(tensors, "expert_map");
+  HostTensor& ids = *find_tensor(tensors, "topk_ids");
+  HostTensor* const map = find_tensor(tensors, "expert_map");
   Random random(seed, "ids");
   std::int64_t limit = problem.experts;
   if (map != nullptr) {
@@ -171,7 +166,7 @@ void draw_weights(const ExpertsProblem& problem, const std::vector<int>& experts
     if (expert < 0) continue;
     const bool shared = expert == problem.experts;
     for (const moe::ProductShape& shape : {moe::up_shape(problem, shared), moe::down_shape(problem, shared)}) {
-      if (find(tensors, shape.name) == nullptr) continue;
+      if (find_tensor(tensors, shape.name) == nullptr) continue;
       const std::string stream = std::string(shape.name) + std::to_string(expert);
       draw_expert(problem, shape, shared ? 0 : expert, Random(seed, stream), tensors);
     }

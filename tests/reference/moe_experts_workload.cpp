@@ -9,6 +9,7 @@
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tests/reference/compare.h"
+#include "tests/reference/find_tensor.h"
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/given_call.h"
 #include "tests/reference/moe_draw.h"
@@ -65,18 +66,14 @@ class ProductWorkload : public ExpectedWorkload {
   }
 
  private:
-  const HostTensor* find(std::string_view name) const {
-    const auto found =
-        std::find_if(tensors_.begin(), tensors_.end(), [&](const HostTensor& t) { return t.spec.name == name; });
-    return found == tensors_.end() ? nullptr : &*found;
-  }
   std::vector<double> numbers(std::string_view name) const {
-    const HostTensor* const tensor = find(name);
-    GDNJIT_CHECK(tensor != nullptr, "no tensor '{}'", name);
-    return load_all(tensor->spec.dtype, tensor->bytes);
+    GDNJIT_CHECK(find_tensor(tensors_, name) != nullptr, "no tensor '{}'", name);
+    return numbers_of(tensors_, name);
   }
 
-  void find_experts() { experts_ = experts_of_pairs(problem_, *find("topk_ids"), find("expert_map")); }
+  void find_experts() {
+    experts_ = experts_of_pairs(problem_, *find_tensor(tensors_, "topk_ids"), find_tensor(tensors_, "expert_map"));
+  }
 
   std::int64_t width_of(std::size_t pair) const {
     return experts_[pair] == problem_.experts ? problem_.shared_size : problem_.intermediate_size;

@@ -10,6 +10,7 @@
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tests/reference/compare.h"
+#include "tests/reference/find_tensor.h"
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/given_call.h"
 #include "tests/reference/moe_draw.h"
@@ -55,7 +56,7 @@ class ForwardWorkload : public ExpectedWorkload {
       if (problem_.route) {
         draw_logits(drawn[0], seed);
       } else {
-        if (const HostTensor* map = find("expert_map")) drawn.push_back(*map);
+        if (const HostTensor* map = find_tensor(tensors_, "expert_map")) drawn.push_back(*map);
         draw_ids(experts_, Inputs::typical, seed, drawn);
       }
       return {{i, drawn[0]}};
@@ -70,25 +71,10 @@ class ForwardWorkload : public ExpectedWorkload {
     route_ = moe::route_of(problem);
   }
 
-  const HostTensor* find(std::string_view name) const {
-    const auto found =
-        std::find_if(tensors_.begin(), tensors_.end(), [&](const HostTensor& t) { return t.spec.name == name; });
-    return found == tensors_.end() ? nullptr : &*found;
-  }
-  HostTensor* find(std::string_view name) {
-    const auto found =
-        std::find_if(tensors_.begin(), tensors_.end(), [&](const HostTensor& t) { return t.spec.name == name; });
-    return found == tensors_.end() ? nullptr : &*found;
-  }
-  std::vector<double> numbers(std::string_view name) const {
-    const HostTensor* const tensor = find(name);
-    return tensor == nullptr ? std::vector<double>() : load_all(tensor->spec.dtype, tensor->bytes);
-  }
-
   // A map of which the ids do not matter yet, biases, then logits or ids.
   void draw_routing(Inputs kind, std::uint64_t seed) {
     for (const char* name : {"router_bias", "selection_bias"}) {
-      HostTensor* const bias = find(name);
+      HostTensor* const bias = find_tensor(tensors_, name);
       if (bias == nullptr) continue;
       Random random(seed, name);
       for (std::int64_t e = 0; e < bias->spec.shape[0]; ++e) {
@@ -97,11 +83,11 @@ class ForwardWorkload : public ExpectedWorkload {
     }
     if (!problem_.route) {
       draw_ids(experts_, kind, seed, tensors_);
-      draw_topk_weights(*find("topk_weights"), seed);
+      draw_topk_weights(*find_tensor(tensors_, "topk_weights"), seed);
       return;
     }
-    draw_logits(*find("logits"), seed);
-    if (HostTensor* const map = find("expert_map")) draw_map(*map, seed);
+    draw_logits(*find_tensor(tensors_, "logits"), seed);
+    if (HostTensor* const map = find_tensor(tensors_, "expert_map")) draw_map(*map, seed);
   }
 
   static void draw_logits(HostTensor& tensor, std::uint64_t seed) {
@@ -126,12 +112,13 @@ class ForwardWorkload : public ExpectedWorkload {
   void route() {
     HostTensor ids{{"topk_ids", DType::i64, {problem_.tokens, problem_.top_k}}, {}};
     if (!problem_.route) {
-      ids = *find("topk_ids");
-      routed_weights_ = numbers("topk_weights");
+      ids = *find_tensor(tensors_, "topk_ids");
+      routed_weights_ = numbers_of(tensors_, "topk_weights");
     } else {
       ids.bytes.resize(static_cast<std::size_t>(problem_.tokens * problem_.top_k * 8));
-      const std::vector<double> logits = numbers("logits"), router_bias = numbers("router_bias"),
-                                selection_bias = numbers("selection_bias");
+      const std::vector<double> logits = numbers_of(tensors_, "logits"),
+                                router_bias = numbers_of(tensors_, "router_bias"),
+                                selection_bias = numbers_of(tensors_, "selection_bias");
       const auto E = static_cast<std::size_t>(problem_.router_experts);
       for (std::int64_t m = 0; m < problem_.tokens; ++m) {
         const RouteInputs inputs{std::span(logits).subspan(static_cast<std::size_t>(m) * E, E), router_bias,
@@ -146,14 +133,14 @@ class ForwardWorkload : public ExpectedWorkload {
         }
       }
     }
-    pair_experts_ = experts_of_pairs(experts_, ids, find("expert_map"));
+    pair_experts_ = experts_of_pairs(experts_, ids, find_tensor(tensors_, "expert_map"));
   }
 
   std::span<const double> expected() const {
     std::call_once(computed_, [&] {
-      const std::vector<double> x = numbers("x");
+      const std::vector<double> x = numbers_of(tensors_, "x");
       std::vector<double> shared;
-      if (problem_.shared_gate) shared = shared_weights(experts_, x, numbers("shared_gate"));
+      if (problem_.shared_gate) shared = shared_weights(experts_, x, numbers_of(tensors_, "shared_gate"));
       std::vector<double> weights;
       const auto slots = static_cast<std::size_t>(moe::slots_of(experts_)),
                  k = static_cast<std::size_t>(problem_.top_k);

@@ -9,6 +9,7 @@
 #include "codegen/registry.h"
 #include "runtime/support/check.h"
 #include "tests/reference/compare.h"
+#include "tests/reference/find_tensor.h"
 #include "tests/reference/gdn_draw.h"
 #include "tests/reference/given_call.h"
 #include "tests/reference/moe_route.h"
@@ -119,14 +120,6 @@ class RouteWorkload : public CallWorkload {
   }
 
  private:
-  // All of a tensor; nothing if it is not there or has no bytes.
-  static std::vector<double> numbers_of(const std::vector<HostTensor>& tensors, std::string_view name) {
-    for (const HostTensor& tensor : tensors) {
-      if (tensor.spec.name == name) return load_all(tensor.spec.dtype, tensor.bytes);
-    }
-    return {};
-  }
-
   std::vector<OutputError> changed_inputs(const std::vector<HostTensor>& results) const {
     GDNJIT_CHECK(results.size() == tensors_.size(), "{} tensors for {}", results.size(), tensors_.size());
     std::vector<OutputError> errors;
