@@ -17,6 +17,8 @@ namespace {
 
 static_assert(every_field_visited<MatvecConfig>() && every_field_visited<MatvecTiles>());
 
+// Without a number of blocks ptxas spills a few registers for the sake of a third block that has no use.
+constexpr std::string_view kBounds = "Kernel::kThreads, 1";
 constexpr KernelText kUp{.space = "moe",
                          .operator_name = "moe.up",
                          .entry = "gdnjit_moe_up_matvec",
@@ -24,7 +26,8 @@ constexpr KernelText kUp{.space = "moe",
                          .kernel = "MatvecUp",
                          .config = "MatvecConfig",
                          .params = "MatvecParams",
-                         .parameter_bytes = sizeof(MatvecParams)};
+                         .parameter_bytes = sizeof(MatvecParams),
+                         .bounds = kBounds};
 constexpr KernelText kDown{.space = "moe",
                            .operator_name = "moe.down",
                            .entry = "gdnjit_moe_down_matvec",
@@ -32,7 +35,8 @@ constexpr KernelText kDown{.space = "moe",
                            .kernel = "MatvecDown",
                            .config = "MatvecConfig",
                            .params = "MatvecParams",
-                           .parameter_bytes = sizeof(MatvecParams)};
+                           .parameter_bytes = sizeof(MatvecParams),
+                           .bounds = kBounds};
 
 // Registers that a warp's lane needs, from what it holds at once. An estimate for pruning; ptxas has the last word.
 int estimated_registers(const MatvecConfig& config) {
@@ -86,7 +90,8 @@ bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool 
   if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
     return false;  // warps without a step
   if (config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block) return false;
-  return config.warps() >= 2;
+  // Many warps are for moe.down, which has one block an SM; moe.up has several.
+  return config.warps() >= 4 && (down || config.warps() <= 16) && (!down || config.warps() >= 8);
 }
 
 }  // namespace
@@ -127,11 +132,11 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
     return static_cast<int>(std::bit_floor(static_cast<unsigned>(std::max(value, 1.0))));
   };
   if (!down) {
-    // The sum over a row is split as long as there are warps without an item.
-    const int tiles_n = config.tiles_n();
-    const double warps = 16.0 * device.sm_count / (groups * tiles_n);
-    tiles.warps_k = std::clamp(power_below(warps), 1, std::min(power_below(steps), 8));
+    // Four warps share an item, so that the last turn, which leaves teams without one, is short; one team a block while
+    // there are items for no more.
+    tiles.warps_k = std::min(power_below(steps), 4);
     tiles.warps_n = 8 / tiles.warps_k;
+    if (groups * config.tiles_n() <= 4.0 * device.sm_count) tiles.warps_n = std::max(1, tiles.warps_n / 2);
     tiles.stages = 2;
   } else {
     // A block has 16 rows for all groups: a warp for each group while there are few, and up to 16 warps.
@@ -159,9 +164,9 @@ std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool
     if (worth_trying(problem, tiles, down, device)) space.push_back(tiles);
   };
   for (const int row_tiles : {1, 2}) {
-    for (const int warps_n : {1, 2, 4, 8, 16}) {
+    for (const int warps_n : {1, 2, 4, 8, 12, 16, 24}) {
       for (const int warps_k : {4, 8, 2, 1, 16}) {
-        for (const int stages : {2, 4, 3, 8}) add({row_tiles, warps_n, warps_k, column_tiles, 0, stages});
+        for (const int stages : {2, 4, 3}) add({row_tiles, warps_n, warps_k, column_tiles, 0, stages});
       }
     }
   }

@@ -23,7 +23,7 @@ enum : int {
   kStepBytes = 64,    // of a row that the four lanes of a step load
   kChunkPairs = 640,  // the most pairs of token and slot that one block looks at
   kSumsPitch = 20,    // of 16 rows' sums in shared memory: lanes that write together meet different banks
-  kMaxMatvecWarps = 16,
+  kMaxMatvecWarps = 24,
   kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
 
@@ -163,7 +163,8 @@ struct MatvecConfig {
   // Why the tiles cannot work, or nullptr.
   constexpr const char* fault() const {
     if (row_tiles < 1 || row_tiles > 4) return "row_tiles must be 1 to 4";
-    if (warps_n < 1 || warps_k < 1 || warps() > kMaxMatvecWarps) return "warps_n warps_k must be 1 to 16";
+    if (warps_n < 1 || warps_k < 1 || warps() > kMaxMatvecWarps) return "warps_n warps_k must be 1 to 24";
+    if (warps_k > 1 && warps_n > 15) return "teams of several warps must be 15 at most, for as many barriers";
     if (column_tiles != 1 && column_tiles != 2 && column_tiles != 4) return "column_tiles must be 1, 2 or 4";
     if (group_tokens() > 8) return "column_tiles: one warp serves at most 8 tokens at once";
     if (stages < 1 || stages > 8) return "stages must be 1 to 8";

@@ -68,12 +68,15 @@ struct MatvecDown {
 #pragma unroll
     for (int column = 0; column < P::kColumnTiles; ++column) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int place = P::token_at(column, i);
+      for (int side = 0; side < 2; ++side) {  // of this lane's two columns
+        const int place = P::token_at(column, side);
         if (place < 0 || place >= count) continue;
-        float* const of_pair = sums + members[place] * c.warp_rows() + device::mma_d_row(P::lane(), i);
+        float* const of_pair = sums + members[place] * c.warp_rows() + P::lane() / 4;
 #pragma unroll
-        for (int tile = 0; tile < P::kTiles; ++tile) of_pair[tile * kTileRows] = own[tile][column][i];
+        for (int tile = 0; tile < P::kTiles; ++tile) {
+          of_pair[tile * kTileRows] = own[tile][column][side];
+          of_pair[tile * kTileRows + 8] = own[tile][column][2 + side];
+        }
       }
     }
   }
