@@ -5,7 +5,8 @@
 // A block takes tile after tile, gridDim.x apart, so the stages of the next tile fill while the sums of this one are
 // stored. Two blocks of a cluster may have 256 rows of one expert, and each brings half of the weights for both: what
 // the L2 has to deliver falls by a third. Of 128 rows a warpgroup has 64, and all outputs of the tile: gate's and up's
-// sums of an output are in the same lane, which ends with the activation.
+// sums of an output are in the same lane, which ends with the activation. A warpgroup whose rows are all padding lets
+// the stages pass, and its rows are not brought.
 #pragma once
 
 #include "device/cluster.cuh"
@@ -104,6 +105,14 @@ struct GroupedSm90 {
   static __device__ __forceinline__ int tile_step() { return static_cast<int>(gridDim.x) / kCluster; }
   static __device__ __forceinline__ int rank() { return kCluster > 1 ? static_cast<int>(device::cluster_rank()) : 0; }
 
+  // A warp's 16 rows in the tile.
+  static __device__ __forceinline__ int first_row(int warp) { return rank() * kSm90Rows + warp * 16; }
+
+  // An expert's padding lies behind its rows, so warpgroup `group` has nothing to do if its first row is padding.
+  static __device__ __forceinline__ bool is_idle(const GroupedParams& p, const Part& part, int group) {
+    return Rows::pair_of(p, part, first_row(4 * group)) < 0;
+  }
+
   // ---- the warpgroup that brings tiles
 
   static __device__ __forceinline__ void produce(const GroupedSm90Params& p, unsigned base) {
@@ -122,6 +131,9 @@ struct GroupedSm90 {
         if (pair >= 0) used |= 1u << i;
         rows[i] = Rows::inputs_of(p.grouped, pair < 0 ? 0 : pair) + unit * kUnitBytes;
       }
+      const int copies = is_idle(p.grouped, part, 0)   ? 0
+                         : is_idle(p.grouped, part, 1) ? kCopies / 2
+                                                       : static_cast<int>(kCopies);
       const device::TensorMap& map = part.is_shared ? p.shared : p.routed;
       const int steps = (part.in + c.block_k - 1) / c.block_k;
       for (int k = 0; k < steps; ++k) {
@@ -131,7 +143,7 @@ struct GroupedSm90 {
           device::mbarrier_wait(empty(base, ring.stage), ring.phase ^ 1);
         }
         if (thread == 0) load_weights(map, part, k, weights(base, ring.stage), full(base, ring.stage));
-        copy_rows(rows, used, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
+        copy_rows(rows, copies, used, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
         device::cp_async_commit();
         ring.next();
         if (pending == kLag) {
@@ -170,12 +182,14 @@ struct GroupedSm90 {
     }
   }
 
-  static __device__ __forceinline__ void copy_rows(const unsigned char* const (&rows)[kCopies], unsigned used, int k,
-                                                   int in, int unit, int row, unsigned to) {
+  // The first `copies` of a thread's rows; zeros for padding among them.
+  static __device__ __forceinline__ void copy_rows(const unsigned char* const (&rows)[kCopies], int copies,
+                                                   unsigned used, int k, int in, int unit, int row, unsigned to) {
     const int start = k * kRowBytes;
     if (start + unit * kUnitBytes >= 2 * in) used = 0;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
+      if (i >= copies) break;
       const unsigned offset = static_cast<unsigned>((row + i * kRowsApart) * kRowBytes + unit * kUnitBytes);
       device::cp_async_or_zeros<kUnitBytes>(to + device::swizzled<device::Swizzle::bytes128>(offset), rows[i] + start,
                                             (used >> i & 1u) != 0 ? kUnitBytes : 0);
@@ -190,8 +204,13 @@ struct GroupedSm90 {
     for (int tile = first_tile(); tile < tiles; tile += tile_step()) {
       Part part;
       if (!Rows::locate(p.grouped, tile, part)) continue;
+      const int steps = (part.in + c.block_k - 1) / c.block_k;
+      if (is_idle(p.grouped, part, group)) {
+        let_pass(base, steps, ring);
+        continue;
+      }
       Sums sums;
-      multiply(base, group, (part.in + c.block_k - 1) / c.block_k, ring, sums);
+      multiply(base, group, steps, ring, sums);
       store(p.grouped, part, warp, sums);
       if constexpr (c.shared_gate && !c.down) {
         if (part.is_shared && part.first_output == 0) weigh_shared(p.grouped, part, warp);
@@ -228,6 +247,15 @@ struct GroupedSm90 {
     release(base, before);
   }
 
+  // Every stage is waited for all the same: its barriers count this warp.
+  static __device__ __forceinline__ void let_pass(unsigned base, int steps, Ring& ring) {
+    for (int k = 0; k < steps; ++k) {
+      device::mbarrier_wait(full(base, ring.stage), ring.phase);
+      release(base, ring.stage);
+      ring.next();
+    }
+  }
+
   // This warp is done with a stage. The weights in it came from all blocks of the cluster.
   static __device__ __forceinline__ void release(unsigned base, int stage) {
     __syncwarp();
@@ -262,9 +290,6 @@ struct GroupedSm90 {
       }
     }
   }
-
-  // A warp's 16 rows in the tile.
-  static __device__ __forceinline__ int first_row(int warp) { return rank() * kSm90Rows + warp * 16; }
 
   static __device__ __forceinline__ void weigh_shared(const GroupedParams& p, const Part& part, int warp) {
     for (int row = 0; row < 16; ++row) {
