@@ -1,6 +1,8 @@
 // The tiles of the grouped class: when it is used at all, the default that needs no measurement, and the candidates of
 // the search.
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "codegen/moe/grouped.h"
 #include "moe/grouped_sm90_config.cuh"
@@ -29,44 +31,77 @@ bool fits(const GroupedConfig& config, const DeviceTraits& device) {
   return registers <= 255 && registers * config.threads() <= device.registers_per_sm;
 }
 
-// Every candidate that multiplies by wgmma. One block an SM goes from tile to tile, or each tile has a block.
-std::vector<GroupedTiles> wgmma_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
-  std::vector<GroupedTiles> space;
-  if (device.arch != "sm_90a") return space;
-  const int gates = grouped_config(problem, {}, down).gates();
-  const auto add = [&](int block_m, int rows, int stages, int group_m, int blocks) {
-    const GroupedTiles tiles{ExpertPath::wgmma,         block_m, rows / gates, 64, stages, 8,
-                             group_m / (block_m / 128), blocks};
-    const GroupedConfig config = grouped_config(problem, tiles, down);
-    if (sm90_fault(config) != nullptr || tiles.block_n >= 2 * config.most_outputs()) return;
-    if (GroupedSm90Plan(config).shared_bytes <= device.shared_bytes_per_block) space.push_back(tiles);
-  };
-  // Two blocks that share the weights' way pay for twice the padding where an expert has many rows.
-  constexpr double kClusterShare = 512;
-  const int first = share_of(problem) >= kClusterShare ? 256 : 128;
-  for (const int block_m : {first, 384 - first}) {
-    for (const int rows : {256, 128}) {
-      for (const int blocks : {device.sm_count, 0}) {
-        for (const int group_m : {16, 8, 32}) add(block_m, rows, rows == 256 ? 4 : 6, group_m, blocks);
-      }
-    }
+// Operations for each byte that a product moves at the least: the weights of the experts that are chosen, and a row of
+// inputs and one of results for every pair.
+double intensity_of(const ExpertsProblem& problem, bool down) {
+  const std::int64_t tokens = std::max<std::int64_t>(problem.tokens, 1);
+  const ProductShape shape = down ? down_shape(problem, false) : up_shape(problem, false);
+  const double pairs = static_cast<double>(tokens) * problem.top_k;
+  const double row_bytes = down ? 1.0 * shape.columns * dtype_bytes(problem.h_dtype) + 4.0 * shape.rows
+                                : 1.0 * shape.columns * dtype_bytes(problem.io_dtype) +
+                                      1.0 * problem.intermediate_size * dtype_bytes(problem.h_dtype);
+  const double weights = expected_experts(problem, tokens) * static_cast<double>(weight_bytes(problem, shape));
+  return 2.0 * pairs * shape.rows * shape.columns / (weights + pairs * row_bytes);
+}
+
+std::optional<GroupedTiles> usable_wgmma(const ExpertsProblem& problem, bool down, const DeviceTraits& device,
+                                         const GroupedTiles& tiles) {
+  const GroupedConfig config = grouped_config(problem, tiles, down);
+  if (device.arch != "sm_90a" || sm90_fault(config) != nullptr) return std::nullopt;
+  if (tiles.block_n >= 2 * config.most_outputs()) return std::nullopt;
+  if (GroupedSm90Plan(config).shared_bytes > device.shared_bytes_per_block) return std::nullopt;
+  return tiles;
+}
+
+// `rows` of weights a block.
+GroupedTiles wgmma_tiles(const ExpertsProblem& problem, bool down, int block_m, int rows) {
+  return {.path = ExpertPath::wgmma,
+          .block_m = block_m,
+          .block_n = rows / grouped_config(problem, {}, down).gates(),
+          .block_k = problem.activations == ActivationFormat::fp8 ? 128 : 64,
+          .stages = rows == 256 ? 4 : 6,
+          .warps = 8};
+}
+
+// What was best on an H200 for Mixtral and DeepSeek-V3 at M = 1024 to 8192 (docs/kernels/moe_grouped.md). Where the
+// matrix units decide, one block an SM goes from tile to tile, so that loads go on while sums are stored. Where memory
+// decides, one block a tile leaves the next tile to whichever SM is free: fixed shares lost up to 18 %. The roofs cross
+// at 184 operations a byte (790 TFLOP/s, 4.3 TB/s), for e4m3 at twice as many.
+std::optional<GroupedTiles> default_wgmma_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
+  constexpr double kMatrixBound = 215;
+  constexpr double kOneGroup = 32;  // blocks of rows that pass the weights at once, so these are read once
+  const double share = share_of(problem);
+  const double matrix_bound_from = problem.activations == ActivationFormat::fp8 ? 2 * kMatrixBound : kMatrixBound;
+  for (const int rows : {256, 128}) {
+    GroupedTiles tiles = wgmma_tiles(problem, down, 128, rows);
+    const bool matrix_bound = intensity_of(problem, down) >= matrix_bound_from;
+    const double pairs = static_cast<double>(problem.tokens) * problem.top_k;
+    const double blocks_of_rows = pairs / share * std::ceil(share / tiles.block_m);
+    tiles.blocks = matrix_bound ? device.sm_count : 0;
+    tiles.group_m = !matrix_bound ? 8 : blocks_of_rows <= kOneGroup ? 32 : 16;
+    if (auto usable = usable_wgmma(problem, down, device, tiles)) return usable;
   }
-  return space;
+  return std::nullopt;
 }
 
 }  // namespace
 
 bool prefers_matvec(const ExpertsProblem& problem) {
+  if (problem.activations == ActivationFormat::fp8) return false;
   return problem.batch_invariant || (problem.tokens <= 64 && share_of(problem) <= 8.0);
 }
 
 GroupedTiles default_grouped_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
-  // Tiles of 128 rows pay where most of them are used.
-  constexpr double kWgmmaShare = 48;
+  // A tile of 128 rows has 128 operations for each byte of weights, below where the roofs cross: while an expert's rows
+  // fit one tile, padding costs no time. From 32 pairs an expert on that was measured.
+  constexpr double kWgmmaShare = 24;
   const double share = share_of(problem);
+  if (problem.activations == ActivationFormat::fp8) {
+    // Nothing else multiplies e4m3, and no bits of a row depend on these tiles.
+    return default_wgmma_tiles(problem, down, device).value_or(wgmma_tiles(problem, down, 128, 128));
+  }
   if (share >= kWgmmaShare) {
-    const std::vector<GroupedTiles> wgmma = wgmma_tiles(problem, down, device);
-    if (!wgmma.empty()) return wgmma.front();
+    if (const auto tiles = default_wgmma_tiles(problem, down, device)) return *tiles;
   }
   GroupedTiles tiles;
   tiles.block_m = share <= 12 ? 16 : share <= 32 ? 32 : share <= 96 ? 64 : 128;
@@ -84,7 +119,19 @@ std::vector<GroupedTiles> grouped_search_space(const ExpertsProblem& problem, bo
   const auto add = [&](const GroupedTiles& tiles) {
     if (std::find(space.begin(), space.end(), tiles) == space.end()) space.push_back(tiles);
   };
-  for (const GroupedTiles& tiles : wgmma_tiles(problem, down, device)) add(tiles);
+  for (const int block_m : {128, 256}) {
+    for (const int rows : {256, 128}) {
+      for (const int blocks : {device.sm_count, 0}) {
+        for (const int group_m : {16, 8, 32}) {
+          GroupedTiles tiles = wgmma_tiles(problem, down, block_m, rows);
+          tiles.blocks = blocks;
+          tiles.group_m = group_m / (block_m / 128);
+          if (usable_wgmma(problem, down, device, tiles)) add(tiles);
+        }
+      }
+    }
+  }
+  if (problem.activations == ActivationFormat::fp8) return space;
   const double share = share_of(problem);
   const bool wide_inputs = (down ? problem.h_dtype : problem.io_dtype) == DType::f32;
   for (const int block_m : {128, 64, 32, 16}) {

@@ -21,9 +21,9 @@ inline FieldMap tiles_text(std::string_view text) {
 
 inline constexpr const char* kTiles = "path=mma block_m=32 block_n=64 block_k=64 warps=4 stages=3";
 
-// A call whose ids are `ids`, repeated to the end, in poisoned outputs; "" if it is right.
-inline std::string check_routing(const char* op, const std::string& problem_text, const std::vector<int>& ids,
-                                 const std::string& tiles = kTiles) {
+// What checking a call says whose ids are `ids`, repeated to the end, in poisoned outputs.
+inline autotune::CheckResult routing_result(const char* op, const std::string& problem_text,
+                                            const std::vector<int>& ids, const std::string& tiles = kTiles) {
   const auto runtime = emulator_runtime("sm_90a");
   const FieldMap problem = find_operator(op).complete(parse_fields(problem_text));
   HostCall drawn(reference::make_workload(op, problem, reference::Inputs::typical, 7)->tensors());
@@ -36,8 +36,13 @@ inline std::string check_routing(const char* op, const std::string& problem_text
   const CallDescription call{problem, find_operator(op).tensors(problem)};
   const auto workload = reference::make_call_workload(op, call, contents);
   const auto plan = make_plan(*runtime, find_operator(op), problem, tiles_text(tiles));
-  const auto result =
-      autotune::check(*plan, workload->tensors(), [&](const auto& results) { return workload->compare(results); });
+  return autotune::check(*plan, workload->tensors(), [&](const auto& results) { return workload->compare(results); });
+}
+
+// "" if the call is right.
+inline std::string check_routing(const char* op, const std::string& problem_text, const std::vector<int>& ids,
+                                 const std::string& tiles = kTiles) {
+  const autotune::CheckResult result = routing_result(op, problem_text, ids, tiles);
   return result.passed() ? "" : result.text();
 }
 
