@@ -139,10 +139,11 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
     if (groups * config.tiles_n() <= 4.0 * device.sm_count) tiles.warps_n = std::max(1, tiles.warps_n / 2);
     tiles.stages = 2;
   } else {
-    // A block has 16 rows for all groups: a warp for each group while there are few, and up to 16 warps.
-    tiles.warps_n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::clamp(groups, 1.0, 16.0))));
-    tiles.warps_k = std::clamp(power_below(steps), 1, std::max(1, 8 / tiles.warps_n));
-    tiles.stages = 3;
+    // A block has 16 rows for all groups; one has an SM to itself.
+    const bool many = groups >= 96;
+    tiles.warps_k = many ? 1 : std::min(power_below(steps), 2);
+    tiles.warps_n = many ? 24 : 16 / tiles.warps_k;
+    tiles.stages = 2;
   }
   const auto too_much = [&] {
     config = matvec_config(problem, tiles, down);

@@ -136,14 +136,12 @@ struct MatvecConfig {
     return (out + warp_rows() - 1) / warp_rows();
   }
 
-  // Shared memory, in order: the weights and inputs on their way, slots of a step, warp by warp, where before lie
+  // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp, where before lie
   // the tables by which pairs find their groups; the pairs' groups (PairGroups); and of the first product the sums of
   // an item, two of every team, [warps_n][2][warps_k][tiles][group_tokens][kSumsPitch], if its warps share the sum over
   // a row; of the second those of every pair, [warps_k][pairs][rows].
   constexpr int expert_slots() const { return (experts + 2) / 2 * 2; }
-  constexpr bool inputs_in_ring() const { return column_tiles == 1 && in_parts() == 1; }
-  constexpr int slot_bytes() const { return 512 * (2 * product_tiles() + (inputs_in_ring() ? chunks() : 0)); }
-  constexpr int ring_bytes() const { return stages * slot_bytes(); }  // of a warp
+  constexpr int ring_bytes() const { return stages * product_tiles() * 2 * 512; }  // of a warp
   constexpr int group_scratch_bytes(int pairs) const {
     const int spans = (pairs + 31) / 32;
     return pairs <= 32 ? 0 : 2 * (expert_slots() + spans * 65) + spans * expert_slots();

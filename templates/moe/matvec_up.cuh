@@ -147,6 +147,7 @@ struct MatvecUp {
   // The team's warps' shares in their order, a thread a number of h.
   static __device__ __forceinline__ void add_and_store(const Done& done, const float* shares) {
     const int thread = static_cast<int>(threadIdx.x) % kTeam;
+#pragma unroll 1
     for (int i = thread; i < done.count * c.warp_rows(); i += kTeam) {
       const int place = i / c.warp_rows(), n = i % c.warp_rows();
       float numbers[kGates];

@@ -24,8 +24,8 @@ struct Product {
     kGates = c.gated() ? 2 : 1,
   };
   enum : bool {
-    // With one tile of columns the inputs of a step come with its weights; more of them are loaded where they are used.
-    kInputsInRing = c.inputs_in_ring(),
+    // With one tile of columns the inputs of a step are loaded a step ahead; more of them where they are used.
+    kInputsAhead = c.column_tiles == 1 && c.in_parts() == 1,
     // Dimensions that tiles and steps divide, so nothing has to be compared with them.
     kFullRows = c.out_features(false) % c.warp_rows() == 0 && c.out_features(true) % c.warp_rows() == 0,
     kFullSteps = c.whole_steps(false) && c.whole_steps(c.shared_size > 0),
@@ -50,14 +50,15 @@ struct Product {
     const unsigned char* zeros;
   };
 
-  // The scales and zeros of a step as they lie in memory.
-  struct Scales {
+  // What a step needs beside its codes, loaded a step ahead.
+  struct Aside {
     unsigned scales[kTiles][2][kScaleWords];
     unsigned zeros[kTiles][2][kZeros];
+    unsigned inputs[kInputsAhead ? c.chunks() : 1][4];
   };
 
-  // The codes, and the inputs, of c.stages steps on their way to shared memory. A lane copies what it will read itself,
-  // 16 bytes of each of its rows, so nobody waits for another; lanes lie side by side, so there are no bank conflicts.
+  // The codes of c.stages steps on their way to shared memory. A lane copies what it will read itself, 16 bytes of each
+  // of its rows, so nobody waits for another; lanes lie side by side, so there are no bank conflicts.
   struct Ring {
     unsigned address;  // of this lane's first slot
     int slot = 0;
@@ -66,10 +67,7 @@ struct Product {
         : address(device::shared_address(shared) + static_cast<unsigned>(warp * c.ring_bytes() + lane() * 16)) {}
     __device__ __forceinline__ void advance() { slot = slot + 1 == c.stages ? 0 : slot + 1; }
     __device__ __forceinline__ unsigned place(int at, int tile, int half) const {
-      return address + static_cast<unsigned>(at * c.slot_bytes() + (tile * 2 + half) * 512);
-    }
-    __device__ __forceinline__ unsigned input_place(int at, int chunk) const {
-      return place(at, kTiles, 0) + static_cast<unsigned>(chunk * 512);
+      return address + static_cast<unsigned>(((at * kTiles + tile) * 2 + half) * 512);
     }
   };
 
@@ -153,60 +151,70 @@ struct Product {
     }
   }
 
-  // Issues the copies of a step's codes to slot `slot`; what lies behind a row's end is 0.
-  static __device__ __forceinline__ void copy_weights(const Place& place, const Rows& rows, int step, const Ring& ring,
-                                                      int slot) {
-    const int bytes = row_bytes(place.in), start = step * kStepBytes + lane() % 4 * 16;
-    const unsigned char* const from = rows.data + step * kStepBytes;
+  // Issues the copies of a step's codes to slot `slot`; what lies behind a row's end is 0. A group of copies for each
+  // step, also for one that there is not.
+  static __device__ __forceinline__ void copy_weights(const Place& place, const Rows& rows, bool is_step, int step,
+                                                      const Ring& ring, int slot) {
+    if (is_step) {
+      const int bytes = row_bytes(place.in), start = step * kStepBytes + lane() % 4 * 16;
+      const unsigned char* const from = rows.data + step * kStepBytes;
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
+      for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const long long offset = static_cast<long long>(row_offset(tile, half, place.outputs)) * bytes;
-        const bool is_row = Product::is_row(place, tile, half);
+        for (int half = 0; half < 2; ++half) {
+          const long long offset = static_cast<long long>(row_offset(tile, half, place.outputs)) * bytes;
+          const bool is_row = Product::is_row(place, tile, half);
 #pragma unroll
-        for (int piece = 0; piece < 16; piece += c.weight_vector) {
-          const unsigned to = ring.place(slot, tile, half) + static_cast<unsigned>(piece);
-          if constexpr (kFullRows && kFullSteps) {
-            device::cp_async<c.weight_vector>(to, from + offset + piece);
-          } else {
-            const bool is_there = is_row && (kFullSteps || start + piece < bytes);
-            device::cp_async_or_zeros<c.weight_vector>(to, from + offset + piece, is_there ? c.weight_vector : 0);
+          for (int piece = 0; piece < 16; piece += c.weight_vector) {
+            const unsigned to = ring.place(slot, tile, half) + static_cast<unsigned>(piece);
+            if constexpr (kFullRows && kFullSteps) {
+              device::cp_async<c.weight_vector>(to, from + offset + piece);
+            } else {
+              const bool is_there = is_row && (kFullSteps || start + piece < bytes);
+              device::cp_async_or_zeros<c.weight_vector>(to, from + offset + piece, is_there ? c.weight_vector : 0);
+            }
           }
         }
       }
     }
+    device::cp_async_commit();
   }
 
-  // The same for its inputs.
-  static __device__ __forceinline__ void copy_inputs(const Columns& columns, int in, int step, const Ring& ring,
-                                                     int slot) {
-    if constexpr (kInputsInRing) {
+  static __device__ __forceinline__ void load_scales(const Place& place, const ScaleRows& rows, int step,
+                                                     Aside& aside) {
+    if constexpr (!c.scaled()) return;
+#pragma unroll
+    for (int tile = 0; tile < kTiles; ++tile) {
+      load_row_scales(place, rows, step, tile, 0, aside);
+      load_row_scales(place, rows, step, tile, 1, aside);
+    }
+  }
+
+  static __device__ __forceinline__ void load_inputs(const Columns& columns, int in, int step, Aside& aside) {
+    if constexpr (kInputsAhead) {
 #pragma unroll
       for (int chunk = 0; chunk < c.chunks(); ++chunk) {
-        const unsigned char* const from = inputs_at(columns.inputs[0], step, chunk);
-        if constexpr (kFullSteps && !kZeroColumns) {
-          device::cp_async<16>(ring.input_place(slot, chunk), from);
-        } else {
-          const bool is_there = has_inputs(columns.inputs[0], step, chunk, in);
-          device::cp_async_or_zeros<16>(ring.input_place(slot, chunk), from, is_there ? 16 : 0);
-        }
+        load_eight(columns.inputs[0], step, chunk, in, aside.inputs[chunk]);
       }
     }
   }
 
-  static __device__ __forceinline__ void load_scales(const Place& place, const ScaleRows& rows, int step,
-                                                     Scales& scales) {
-    if constexpr (!c.scaled()) return;
+  // Puts the inputs into the order of a format's pairs.
+  static __device__ __forceinline__ void pair_inputs(Aside& aside) {
+    if constexpr (kInputsAhead) {
 #pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-      load_row_scales(place, rows, step, tile, 0, scales);
-      load_row_scales(place, rows, step, tile, 1, scales);
+      for (int chunk = 0; chunk < c.chunks(); ++chunk) {
+        unsigned pairs[4];
+        pair_up<Format::kPairsAcross>(aside.inputs[chunk], pairs);
+#pragma unroll
+        for (int w = 0; w < 4; ++w) aside.inputs[chunk][w] = pairs[w];
+      }
     }
   }
 
-  // Adds the products of the step in the ring's present slot to the sums, once it is there.
-  static __device__ __forceinline__ void accumulate(const Ring& ring, const Scales& scales, const Columns& columns,
+  // Adds the products of the step in the ring's present slot to the sums, once it is there. Inputs in `aside` are
+  // paired.
+  static __device__ __forceinline__ void accumulate(const Ring& ring, const Aside& aside, const Columns& columns,
                                                     int in, int step, Sums& sums) {
     device::cp_async_wait<c.stages - 1>();
     unsigned words[kTiles][2][4];
@@ -221,9 +229,9 @@ struct Product {
       float ones[kColumnTiles][4] = {};  // the sums of the inputs, in every row
 #pragma unroll
       for (int i = 0; i < c.chunks() / c.lane_groups(); ++i) {
-        multiply(words, ring, columns, in, step, part * (c.chunks() / c.lane_groups()) + i, products, ones);
+        multiply(words, aside, columns, in, step, part * (c.chunks() / c.lane_groups()) + i, products, ones);
       }
-      add_scaled(scales, part, products, ones, sums);
+      add_scaled(aside, part, products, ones, sums);
     }
   }
 
@@ -285,7 +293,7 @@ struct Product {
   }
 
   static __device__ __forceinline__ void load_row_scales(const Place& place, const ScaleRows& rows, int step, int tile,
-                                                         int half, Scales& loaded) {
+                                                         int half, Aside& aside) {
     const int first = first_group(step), groups = c.groups(place.in);
     const int row = row_offset(tile, half, place.outputs);
     const bool is_row = Product::is_row(place, tile, half);
@@ -294,24 +302,24 @@ struct Product {
     const unsigned char* const scales = rows.scales + (offset + first) * c.scale_bytes();
     enum : int { kVector = c.scale_vector, kBytes = c.scale_vector * c.scale_bytes() };
 #pragma unroll
-    for (int w = 0; w < kScaleWords; ++w) loaded.scales[tile][half][w] = 0;
+    for (int w = 0; w < kScaleWords; ++w) aside.scales[tile][half][w] = 0;
 #pragma unroll
     for (int i = 0; i < kScales; i += kVector) {
       if (is_group(first + i))
-        put_bits<kBytes>(scales + i * c.scale_bytes(), i * c.scale_bytes(), loaded.scales[tile][half]);
+        put_bits<kBytes>(scales + i * c.scale_bytes(), i * c.scale_bytes(), aside.scales[tile][half]);
     }
     if constexpr (c.zero_point != ZeroPoint::eight) {
 #pragma unroll
       for (int i = 0; i < kScales; ++i) {
-        loaded.zeros[tile][half][i] = 0;
+        aside.zeros[tile][half][i] = 0;
         if (!is_group(first + i)) continue;
         if constexpr (c.zero_point == ZeroPoint::packed) {
-          loaded.zeros[tile][half][i] = rows.zeros[row / 2 * groups + first + i];
+          aside.zeros[tile][half][i] = rows.zeros[row / 2 * groups + first + i];
         } else {
           unsigned bits[1] = {0};
           put_bits<dtype_bytes(c.scale_dtype)>(rows.zeros + scale_offset(place, row) + (first + i) * c.scale_bytes(), 0,
                                                bits);
-          loaded.zeros[tile][half][i] = bits[0];
+          aside.zeros[tile][half][i] = bits[0];
         }
       }
     }
@@ -373,21 +381,22 @@ struct Product {
     }
   }
 
-  static __device__ __forceinline__ void multiply(const unsigned (&codes)[kTiles][2][4], const Ring& ring,
+  static __device__ __forceinline__ void multiply(const unsigned (&codes)[kTiles][2][4], const Aside& aside,
                                                   const Columns& columns, int in, int step, int chunk,
                                                   float (&products)[kTiles][kColumnTiles][4],
                                                   float (&ones)[kColumnTiles][4]) {
     unsigned b[kColumnTiles][kParts][4];
 #pragma unroll
     for (int column = 0; column < kColumnTiles; ++column) {
-      unsigned words[kParts][4];
-      if constexpr (kInputsInRing) {
-        load_slot(ring.input_place(ring.slot, chunk), words[0]);
-      } else {
-        load_parts(columns.inputs[column], step, chunk, in, words);
-      }
+      if constexpr (kInputsAhead) {
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
+        for (int w = 0; w < 4; ++w) b[column][0][w] = aside.inputs[chunk][w];
+      } else {
+        unsigned words[kParts][4];
+        load_parts(columns.inputs[column], step, chunk, in, words);
+#pragma unroll
+        for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
+      }
     }
     // The fragments of all tiles, then all tiles' products in turn: an mma that waits for the one before it on the same
     // sums would wait 33 clocks.
@@ -432,7 +441,7 @@ struct Product {
     }
   }
 
-  static __device__ __forceinline__ void add_scaled(const Scales& loaded, int part,
+  static __device__ __forceinline__ void add_scaled(const Aside& aside, int part,
                                                     const float (&products)[kTiles][kColumnTiles][4],
                                                     const float (&ones)[kColumnTiles][4], Sums& sums) {
 #pragma unroll
@@ -445,15 +454,15 @@ struct Product {
           scale = scale_of < c.weights,
           c.weights == WeightFormat::fp8_block
               ? DType::f32
-              : c.scale_dtype > (bits_at(loaded.scales[tile][half], index * c.scale_bytes()));
+              : c.scale_dtype > (bits_at(aside.scales[tile][half], index * c.scale_bytes()));
         }
         if constexpr (Format::kBiased) {
           offset = Format::kBias + 8.0f;  // 8 is the middle of 0 .. 15
           if constexpr (c.zero_point == ZeroPoint::packed) {
             offset = Format::kBias +
-                     static_cast<float>(loaded.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
+                     static_cast<float>(aside.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
           } else if constexpr (c.zero_point == ZeroPoint::real) {
-            zero = scale_of<c.weights, c.scale_dtype>(loaded.zeros[tile][half][index % kZeros]);
+            zero = scale_of<c.weights, c.scale_dtype>(aside.zeros[tile][half][index % kZeros]);
           }
         }
 #pragma unroll

@@ -15,8 +15,6 @@ namespace gdnjit::moe {
 template <MatvecConfig c, typename Items>
 struct Stream {
   using P = Product<c>;
-  // Steps between the load of scales and their use.
-  enum : int { kScalesAhead = 2 };
   // Where a warp is: a step of an item.
   struct Cursor {
     int item, step, steps;
@@ -33,56 +31,46 @@ struct Stream {
   template <typename BeforeInputs, typename Finish>
   __device__ __forceinline__ void run(int first, unsigned char* rings, BeforeInputs&& before_inputs,
                                       Finish&& finish) const {
-    // Three places in the stream: whose weights and inputs are copied next, whose scales are loaded next, and what is
+    // Three places in the stream: whose weights are copied next, whose scales and inputs are loaded next, and what is
     // multiplied now.
     Cursor ahead = at(first), next = ahead, now = ahead;
     typename P::Rows rows{};
     typename P::ScaleRows scale_rows{};
     typename P::Columns columns{}, columns_now{};
-    typename P::Scales scales[kScalesAhead]{};
+    typename P::Aside aside{};
     typename P::Ring ring(rings, device::warp_of_block());
-
-    set_rows(ahead, rows);
-    set_columns(next, columns);
-    columns_now = columns;
-    set_scale_rows(next, scale_rows);
-    Cursor fed = ahead;  // whose inputs are copied next, until that is where the weights are
-#pragma unroll 1
-    for (int s = 0; s < c.stages; ++s) {
-      if (has(ahead)) P::copy_weights(ahead.place, rows, ahead.step, ring, s);
+    const auto copy = [&](int slot) {
+      P::copy_weights(ahead.place, rows, has(ahead), ahead.step, ring, slot);
       if (advance(ahead)) set_rows(ahead, rows);
-    }
+    };
+    set_rows(ahead, rows);
 #pragma unroll
-    for (int s = 0; s < kScalesAhead; ++s) load_scales(next, scale_rows, scales[s]);
+    for (int s = 0; s < c.stages; ++s) copy(s);
+    set_scale_rows(next, scale_rows);
+    if (has(next)) P::load_scales(next.place, scale_rows, next.step, aside);
     before_inputs();
-#pragma unroll 1
-    for (int s = 0; s < c.stages; ++s) {
-      if (has(fed)) P::copy_inputs(columns, fed.place.in, fed.step, ring, s);
-      device::cp_async_commit();
-      if (advance(fed)) set_columns(fed, columns);
-    }
+    set_columns(next, columns);
+    if (has(next)) P::load_inputs(columns, next.place.in, next.step, aside);
+    columns_now = columns;
 
     typename P::Sums sums = {};
     while (has(now)) {
-      const typename P::Scales scales_now = scales[0];
-#pragma unroll
-      for (int s = 1; s < kScalesAhead; ++s) scales[s - 1] = scales[s];
-      load_scales(next, scale_rows, scales[kScalesAhead - 1]);
-      P::accumulate(ring, scales_now, columns_now, now.place.in, now.step, sums);
-      if (has(ahead)) {
-        P::copy_weights(ahead.place, rows, ahead.step, ring, ring.slot);
-        P::copy_inputs(columns, ahead.place.in, ahead.step, ring, ring.slot);
+      typename P::Aside aside_now = aside;
+      P::pair_inputs(aside_now);
+      if (advance(next)) {
+        set_scale_rows(next, scale_rows);
+        set_columns(next, columns);
       }
-      device::cp_async_commit();
-      if (advance(ahead)) {
-        set_rows(ahead, rows);
-        set_columns(ahead, columns);
+      if (has(next)) {
+        P::load_scales(next.place, scale_rows, next.step, aside);
+        P::load_inputs(columns, next.place.in, next.step, aside);
       }
+      P::accumulate(ring, aside_now, columns_now, now.place.in, now.step, sums);
+      copy(ring.slot);
       ring.advance();
-      const int item = now.item;
-      if (advance(now)) {
+      if (next.item != now.item) {
         P::join_columns(sums);
-        finish(item, sums);
+        finish(now.item, sums);
 #pragma unroll
         for (int tile = 0; tile < P::kTiles; ++tile) {
 #pragma unroll
@@ -91,8 +79,9 @@ struct Stream {
             for (int i = 0; i < 4; ++i) sums[tile][column][i] = 0.0f;
           }
         }
-        if constexpr (!P::kInputsInRing) set_columns(now, columns_now);
+        columns_now = columns;
       }
+      now = next;
     }
   }
 
@@ -125,12 +114,6 @@ struct Stream {
     const ExpertMatrix matrix = matrix_of<c>(p, expert_of_item(at.item));
     rows = P::rows_of(matrix, at.place);
     P::prefetch_scales(P::scale_rows_of(matrix, at.place), at.place);
-  }
-  __device__ __forceinline__ void load_scales(Cursor& at, typename P::ScaleRows& rows,
-                                              typename P::Scales& scales) const {
-    if (!has(at)) return;
-    P::load_scales(at.place, rows, at.step, scales);
-    if (advance(at)) set_scale_rows(at, rows);
   }
   __device__ __forceinline__ void set_scale_rows(const Cursor& at, typename P::ScaleRows& rows) const {
     if (has(at)) rows = P::scale_rows_of(matrix_of<c>(p, expert_of_item(at.item)), at.place);
