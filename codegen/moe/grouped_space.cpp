@@ -65,19 +65,21 @@ GroupedTiles wgmma_tiles(const ExpertsProblem& problem, bool down, int block_m, 
 
 // What was best on an H200 for Mixtral and DeepSeek-V3 at M = 1024 to 8192 (docs/kernels/moe_grouped.md). Where the
 // matrix units decide, one block an SM goes from tile to tile, so that loads go on while sums are stored. Where memory
-// decides, one block a tile leaves the next tile to whichever SM is free: fixed shares lost up to 18 %. The roofs cross
-// at 184 operations a byte (790 TFLOP/s, 4.3 TB/s), for e4m3 at twice as many.
+// decides, one block a tile leaves the next tile to whichever SM is free: fixed shares lost up to 18 %, and also in
+// moe.down of e4m3, whose sums of one tile take as long to store as to compute. The roofs cross at 184 operations a
+// byte (790 TFLOP/s, 4.3 TB/s), for e4m3 at twice as many; DeepSeek-V3 at M = 8192 has 237, Mixtral at 1024 has 246.
 std::optional<GroupedTiles> default_wgmma_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
-  constexpr double kMatrixBound = 215;
+  constexpr double kMatrixBound = 240;
   constexpr double kOneGroup = 32;  // blocks of rows that pass the weights at once, so these are read once
   const double share = share_of(problem);
-  const double matrix_bound_from = problem.activations == ActivationFormat::fp8 ? 2 * kMatrixBound : kMatrixBound;
+  const bool e4m3 = problem.activations == ActivationFormat::fp8;
+  const double matrix_bound_from = e4m3 ? 2 * kMatrixBound : kMatrixBound;
   for (const int rows : {256, 128}) {
     GroupedTiles tiles = wgmma_tiles(problem, down, 128, rows);
     const bool matrix_bound = intensity_of(problem, down) >= matrix_bound_from;
     const double pairs = static_cast<double>(problem.tokens) * problem.top_k;
     const double blocks_of_rows = pairs / share * std::ceil(share / tiles.block_m);
-    tiles.blocks = matrix_bound ? device.sm_count : 0;
+    tiles.blocks = matrix_bound && !(e4m3 && down) ? device.sm_count : 0;
     tiles.group_m = !matrix_bound ? 8 : blocks_of_rows <= kOneGroup ? 32 : 16;
     if (auto usable = usable_wgmma(problem, down, device, tiles)) return usable;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <random>
 
 #include "runtime/dlpack.h"
 
@@ -19,6 +20,15 @@ std::vector<std::byte> pattern(bool e4m3, std::uint32_t seed) {
     std::memcpy(bytes.data() + i, &bits, 2);
   }
   return bytes;
+}
+
+// Logits in (-4, 4), each its own: routing chooses experts evenly.
+std::vector<float> draw_logits(std::size_t count, std::uint32_t seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-4.0F, 4.0F);
+  std::vector<float> logits(count);
+  for (float& logit : logits) logit = uniform(random);
+  return logits;
 }
 
 void fill(Device& device, void* to, std::size_t bytes, std::span<const std::byte> numbers) {
@@ -77,7 +87,8 @@ MoeTensors::MoeTensors(Device& device, const OperatorPlan& plan, int k, int expe
           const std::vector<std::int32_t> ids = even_ids(spec.shape[0], k, experts, seed);
           device.copy_in(view.data, ids.data(), std::min(ids.size() * sizeof(ids[0]), bytes), nullptr);
         } else if (spec.name == "logits") {
-          fill(device, view.data, bytes, pattern(false, 77 * seed));
+          const std::vector<float> logits = draw_logits(bytes / sizeof(float), seed);
+          device.copy_in(view.data, logits.data(), bytes, nullptr);
         } else if (spec.role == TensorRole::input) {
           fill(device, view.data, bytes, spec.dtype == DType::u8 ? narrow : wide);
         }
