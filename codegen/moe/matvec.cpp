@@ -145,7 +145,8 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
     const bool many = groups >= 96;
     tiles.warps_k = many ? 1 : std::min(power_below(steps), 2);
     tiles.warps_n = many ? 24 : 16 / tiles.warps_k;
-    tiles.stages = 2;
+    // 24 KiB of copies ahead are less than a microsecond of an SM's share of the memory, which wide weights wait for.
+    tiles.stages = config.bits() >= 8 ? 4 : 2;
   }
   const auto too_much = [&] {
     config = matvec_config(problem, tiles, down);
