@@ -100,9 +100,9 @@ __device__ __forceinline__ unsigned prefix_sum(unsigned value) {
 template <int kLanes, int kStride>
 __device__ __forceinline__ float sum_over_lanes(float value) {
   static_assert(kLanes * kStride <= kWarpLanes);
-#pragma unroll
-  for (int offset = kStride; offset < kLanes * kStride; offset *= 2) {
-    value += from_lane_xor(value, offset);
+  if constexpr (kLanes > 1) {
+    value += from_lane_xor(value, kStride);
+    return sum_over_lanes<kLanes / 2, kStride * 2>(value);
   }
   return value;
 }

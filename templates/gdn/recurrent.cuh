@@ -46,7 +46,10 @@ struct Recurrent : Walk<c> {
     return at;
   }
 
-  static __device__ __forceinline__ void run(const StepParams& p) { Walk<c>::walk(p, locate(p)); }
+  static __device__ __forceinline__ void run(const StepParams& p) {
+    Place at = locate(p);
+    Walk<c>::walk(p, at);
+  }
 };
 
 }  // namespace gdnjit::gdn

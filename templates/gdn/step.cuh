@@ -55,7 +55,10 @@ struct Step : Walk<c> {
     return at;
   }
 
-  static __device__ __forceinline__ void run(const StepParams& p) { Walk<c>::walk(p, locate(p)); }
+  static __device__ __forceinline__ void run(const StepParams& p) {
+    Place at = locate(p);
+    Walk<c>::walk(p, at);
+  }
 };
 
 }  // namespace gdnjit::gdn

@@ -121,11 +121,6 @@ struct Walk : Token<c> {
     if constexpr (c.is_mixer()) Mixer<c>::begin(p, at);
   }
 
-  // After the last token's output, before what is stored at the end.
-  static __device__ __forceinline__ void end_outputs(const Place& at) {
-    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
-  }
-
   template <bool kQuery>
   static __device__ __forceinline__ void load_token(const StepParams& p, const Place& at, int t, Keys& keys,
                                                     Scalars& scalars) {
@@ -171,7 +166,7 @@ struct Walk : Token<c> {
     float delta[Base::kValues];
     Base::find_delta(at, sums, scalars, alpha, beta, delta);
     if constexpr (kOutput) Base::emit(p, at, 0, sums, alpha, delta);
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     if (at.writes_state) Base::update_memory(at.state_out, at, 0, tile, factors, alpha, delta);
     if constexpr (kStoresSteps) {
       void* target = step_target(p, at, 0);
@@ -204,7 +199,7 @@ struct Walk : Token<c> {
       process<kOutput>(p, at, t, gate, factors, now, state);
       if constexpr (kStoresSteps) store_step(target, at, 0, state);
     }
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     if (at.writes_state) Base::store_state(at.state_out, at, 0, state);
   }
 
@@ -265,7 +260,7 @@ struct Walk : Token<c> {
       if constexpr (kOutput) Base::emit(p, at, t, sums, alphas[i], deltas[i]);
     }
 
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     // Everything that is stored is stored now: a state of a token may lie where the initial state was.
     if (!kStoresSteps && !at.writes_state) return;
 #pragma unroll 1
@@ -326,12 +321,14 @@ struct Walk : Token<c> {
     }
   }
 
-  static __device__ __forceinline__ void walk(const StepParams& p, Place at) {
-    if (c.uses_pool() && at.padded) {
-      run_padded(p, at);
-    } else {
-      run_tokens(p, at);
+  static __device__ __forceinline__ void walk(const StepParams& p, Place& at) {
+    if constexpr (c.uses_pool()) {
+      if (at.padded) {
+        run_padded(p, at);
+        return;
+      }
     }
+    run_tokens(p, at);
   }
 };
 
