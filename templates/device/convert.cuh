@@ -9,15 +9,19 @@
 namespace gdnjit::device {
 
 template <DType kDtype>
-struct WordOf {
-  using type = unsigned;
+struct Storage {
+  using Word = unsigned;
+  using Element = unsigned short;
 };
 template <>
-struct WordOf<DType::f32> {
-  using type = float;
+struct Storage<DType::f32> {
+  using Word = float;
+  using Element = float;
 };
 template <DType kDtype>
-using Word = typename WordOf<kDtype>::type;
+using Word = typename Storage<kDtype>::Word;
+template <DType kDtype>
+using Stored = typename Storage<kDtype>::Element;  // what pointers to f32, bf16 and f16 in memory point to
 
 // Words that hold `elements` elements.
 template <DType kDtype>
@@ -67,7 +71,7 @@ __device__ __forceinline__ unsigned round_tf32(float value) {
   return bits;
 }
 
-// Two numbers rounded to nearest even, and one, with 0 in the upper half.
+// Two numbers rounded to nearest even.
 template <DType kDtype>
 __device__ __forceinline__ unsigned pack_pair(float low, float high) {
   unsigned word;
@@ -78,14 +82,6 @@ __device__ __forceinline__ unsigned pack_pair(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
   }
   return word;
-}
-template <DType kDtype>
-__device__ __forceinline__ Word<kDtype> word(float value) {
-  if constexpr (kDtype == DType::f32) {
-    return value;
-  } else {
-    return pack_pair<kDtype>(value, 0.0f);
-  }
 }
 
 // Rounds and packs; the inverse of unpack.

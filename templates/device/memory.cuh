@@ -103,9 +103,14 @@ __device__ __forceinline__ void load_elements(const void* base, long long index,
 // One element as it lies in memory, and as fp32.
 template <DType kDtype>
 __device__ __forceinline__ Word<kDtype> load_word(const void* base, long long index) {
-  Word<kDtype> words[1];
-  load_words<dtype_bytes(kDtype), CacheHint::normal>(element<kDtype>(base, index), words);
-  return words[0];
+  const Stored<kDtype>* address = static_cast<const Stored<kDtype>*>(base) + index;
+  if constexpr (kDtype == DType::f32) {
+    float word;
+    asm volatile("ld.global.b32 %0, [%1];" : "=f"(word) : "l"(address));
+    return word;
+  } else {
+    return *address;
+  }
 }
 template <DType kDtype>
 __device__ __forceinline__ float load_scalar(const void* base, long long index) {
@@ -114,8 +119,12 @@ __device__ __forceinline__ float load_scalar(const void* base, long long index) 
 
 template <DType kDtype>
 __device__ __forceinline__ void store_scalar(void* base, long long index, float value) {
-  const Word<kDtype> words[1] = {word<kDtype>(value)};
-  store_words<dtype_bytes(kDtype), CacheHint::normal>(element<kDtype>(base, index), words);
+  Stored<kDtype>* address = static_cast<Stored<kDtype>*>(base) + index;
+  if constexpr (kDtype == DType::f32) {
+    asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "f"(value) : "memory");
+  } else {
+    *address = static_cast<unsigned short>(pack_pair<kDtype>(value, 0.0f));
+  }
 }
 
 // An index of 32 or 64 bits.

@@ -100,10 +100,8 @@ __device__ __forceinline__ unsigned prefix_sum(unsigned value) {
 template <int kLanes, int kStride>
 __device__ __forceinline__ float sum_over_lanes(float value) {
   static_assert(kLanes * kStride <= kWarpLanes);
-  if constexpr (kLanes > 1) {
-    value += from_lane_xor(value, kStride);
-    return sum_over_lanes<kLanes / 2, kStride * 2>(value);
-  }
+#pragma unroll
+  for (int lanes = 1; lanes < kLanes; lanes *= 2) value += from_lane_xor(value, lanes * kStride);
   return value;
 }
 

@@ -50,6 +50,7 @@ struct Token {
     kValues = c.lane_values(),  // columns of a lane
     kValueChunk = c.value_chunk(),
     kLanesV = c.lanes_v(),
+    kKeyStride = kIsVk ? 1 : c.lanes_v(),  // between lanes that share a column
     kWarpColumns = c.warp_v(),
     kHeadBlocks = c.head_blocks(),
     kBlockColumns = c.block_columns(),
@@ -65,7 +66,10 @@ struct Token {
     kKeyWords = device::words_of<c.input_dtype()>(c.key_vector),
     kKeyAccesses = c.lane_keys() / c.key_vector,
   };
+  // Elements as they lie in memory, and in registers.
+  using StateElement = device::Stored<c.state_dtype>;
   using StateWord = device::Word<c.state_dtype>;
+  using InputElement = device::Stored<c.input_dtype()>;
   using InputWord = device::Word<c.input_dtype()>;
 
   // The state of one pass as it lies in memory; 16-bit states stay two to a register.
@@ -101,12 +105,12 @@ struct Token {
   struct Place {
     int b, hv, h, j;  // sequence; value head, as key head h and place j in its group
     int lane_k;
-    int first_key;          // the lane's first key of a pass
-    int first_value;        // the lane's first column
-    int tokens;             // T of this sequence
-    long long first_token;  // ragged: where the sequence starts
-    const void* state_in;   // the head's state, at (first_key, first_value)
-    void* state_out;
+    int first_key;                 // the lane's first key of a pass
+    int first_value;               // the lane's first column
+    int tokens;                    // T of this sequence
+    long long first_token;         // ragged: where the sequence starts
+    const StateElement* state_in;  // the head's state, at (first_key, first_value)
+    StateElement* state_out;
     bool padded;  // the row holds no sequence
     bool writes_state;
     // Of a mixer: the rows of both states; if the initial one is that after some tokens of the last call, their number;
@@ -164,11 +168,9 @@ struct Token {
     if constexpr (kIsVk) return column * (kLanesV * kK) + row * (c.lanes_k * kVector);
     return key_distance(row) * kV + column * (kLanesV * kVector);
   }
-  // The lane's first element of a pass.
-  template <typename Void>
-  static __device__ __forceinline__ Void* pass_start(Void* state, int pass) {
-    if constexpr (kPasses == 1) return state;
-    return device::element<c.state_dtype>(state, static_cast<long long>(pass) * c.block_k * (kIsVk ? 1 : kV));
+  // From one pass to the next.
+  static constexpr long long pass_distance(int pass) {
+    return static_cast<long long>(pass) * c.block_k * (kIsVk ? 1 : kV);
   }
 
   // ---- phase 1: where --------------------------------------------------------------------------------------
@@ -213,8 +215,9 @@ struct Token {
 
   // ---- phase 2: loads --------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void load_state(const void* state, const Place& at, int pass, Packed& tile) {
-    const void* start = pass_start(state, pass);
+  static __device__ __forceinline__ void load_state(const StateElement* state, const Place& at, int pass,
+                                                    Packed& tile) {
+    if constexpr (kPasses > 1) state += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
@@ -227,19 +230,17 @@ struct Token {
             continue;
           }
         }
-        const void* source = device::element<c.state_dtype>(start, access_distance(row, column));
-        device::load_words<kAccessBytes, c.cache_hint>(source, words);
+        device::load_words<kAccessBytes, c.cache_hint>(state + access_distance(row, column), words);
       }
     }
   }
 
   // A lane's keys of the vector that starts at `base`: in memory, or where the block staged it behind the convolution;
   // there the keys of a chunk may lie apart.
-  static __device__ __forceinline__ void load_keys(const void* base, long long offset, const Place& at, int pass,
+  static __device__ __forceinline__ void load_keys(const InputElement* keys, const Place& at, int pass,
                                                    InputWord (&words)[kKeyAccesses][kKeyWords]) {
-    const int first = at.first_key + pass * c.block_k;
     constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
-    const void* start = device::element<c.input_dtype()>(base, offset + first / kApart);
+    keys += (at.first_key + pass * c.block_k) / kApart;
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
@@ -251,11 +252,9 @@ struct Token {
         }
       }
       if constexpr (kConvolved) {
-        const void* source = device::element<c.input_dtype()>(start, c.staged_place(key_distance(i)));
-        Mixer<c>::template load_staged<c.key_vector>(source, words[access]);
+        Mixer<c>::template load_staged<c.key_vector>(keys + c.staged_place(key_distance(i)), words[access]);
       } else {
-        const void* source = device::element<c.io_dtype>(start, key_distance(i));
-        device::load_words<kKeyBytes, device::CacheHint::normal>(source, words[access]);
+        device::load_words<kKeyBytes, device::CacheHint::normal>(keys + key_distance(i), words[access]);
       }
     }
   }
@@ -263,15 +262,16 @@ struct Token {
   // kQuery false leaves q out: an update needs k alone.
   template <bool kQuery>
   static __device__ __forceinline__ void load(const StepParams& p, const Place& at, int t, int pass, Keys& keys) {
+    const InputElement *q = nullptr, *k = nullptr;
     if constexpr (kConvolved) {
-      if constexpr (kQuery) load_keys(Mixer<c>::staged(t), 0, at, pass, keys.q);
-      load_keys(Mixer<c>::staged(t), c.staged_key(), at, pass, keys.k);
+      q = Mixer<c>::staged(t);
+      k = q + c.staged_key();
     } else {
-      if constexpr (kQuery) {
-        load_keys(p.q, token_offset(p.q_strides, at, t) + at.h * p.q_strides.key_head, at, pass, keys.q);
-      }
-      load_keys(p.k, token_offset(p.k_strides, at, t) + at.h * p.k_strides.key_head, at, pass, keys.k);
+      q = static_cast<const InputElement*>(p.q) + (token_offset(p.q_strides, at, t) + at.h * p.q_strides.key_head);
+      k = static_cast<const InputElement*>(p.k) + (token_offset(p.k_strides, at, t) + at.h * p.k_strides.key_head);
     }
+    if constexpr (kQuery) load_keys(q, at, pass, keys.q);
+    load_keys(k, at, pass, keys.k);
     if constexpr (kChannelGate) {
       const int first = at.first_key + pass * c.block_k;
       const void* gate = device::element<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t) + first);
@@ -290,9 +290,6 @@ struct Token {
     if constexpr (c.beta != Beta::none) {
       scalars.beta = device::load_word<c.beta_dtype>(p.beta, head_offset(p.beta_strides, at, t));
     }
-  }
-
-  static __device__ __forceinline__ void load_values(const StepParams& p, const Place& at, int t, Scalars& scalars) {
     if constexpr (kConvolved) {
       const float* start = Mixer<c>::staged(t) + c.staged_value() + at.first_value - Mixer<c>::first_column();
 #pragma unroll
@@ -300,21 +297,17 @@ struct Token {
         scalars.v[n] = !kMaskV || value_inside(at, n) ? start[value_distance(n)] : 0.0f;
       }
     } else {
-      const void* start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at, t) + at.first_value);
+      const long long offset = head_offset(p.v_strides, at, t) + at.first_value;
 #pragma unroll
       for (int n = 0; n < kValues; ++n) {
         scalars.v[n] = 0;
-        if (!kMaskV || value_inside(at, n)) scalars.v[n] = device::load_word<c.io_dtype>(start, value_distance(n));
+        if (kMaskV && !value_inside(at, n)) continue;
+        scalars.v[n] = device::load_word<c.io_dtype>(p.v, offset + value_distance(n));
       }
     }
   }
 
   // ---- phase 3: norms, gate, beta -----------------------------------------------------------------------------
-
-  static __device__ __forceinline__ float sum_over_keys(float value) {
-    constexpr int kStride = kIsVk ? 1 : kLanesV;  // between lanes that share a column
-    return device::sum_over_lanes<c.lanes_k, kStride>(value);
-  }
 
   // alpha from the gate's input x; `rate` is exp(A_log), `bias` dt_bias (only where the gate has them).
   static __device__ __forceinline__ float alpha_of(float x, float rate, float bias) {
@@ -371,12 +364,15 @@ struct Token {
 
   // ---- phase 4: sums over K ------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void elements(const Packed& tile, int row, int column, float (&state)[kVector]) {
-    device::unpack<c.state_dtype, kVector>(tile.words[row][column], state);
+  // Access (row, column) in fp32: where it is, or in `buffer`.
+  static __device__ __forceinline__ const float* elements(const Packed& tile, int row, int column,
+                                                          float (&buffer)[kVector]) {
+    if constexpr (c.state_dtype == DType::f32) return tile.words[row][column];
+    device::unpack<c.state_dtype, kVector>(tile.words[row][column], buffer);
+    return buffer;
   }
-  static __device__ __forceinline__ void elements(const State& tile, int row, int column, float (&state)[kVector]) {
-#pragma unroll
-    for (int e = 0; e < kVector; ++e) state[e] = tile.numbers[row][column][e];
+  static __device__ __forceinline__ const float* elements(const State& tile, int row, int column, float (&)[kVector]) {
+    return tile.numbers[row][column];
   }
 
   template <bool kQuery, typename Tile>
@@ -391,8 +387,8 @@ struct Token {
     for (int row = 0; row < kTileRows; ++row) {
 #pragma unroll
       for (int column = 0; column < kTileColumns; ++column) {
-        float state[kVector];
-        elements(tile, row, column, state);
+        float buffer[kVector];
+        const float* state = elements(tile, row, column, buffer);
 #pragma unroll
         for (int e = 0; e < kVector; ++e) {
           const int i = element_key(row, e);
@@ -407,13 +403,13 @@ struct Token {
 
   template <bool kQuery>
   static __device__ __forceinline__ void finish_sums(Sums& sums) {
-    if constexpr (kQuery) sums.q_k = sum_over_keys(sums.q_k);
-    if constexpr (kNorm && kQuery) sums.q_q = sum_over_keys(sums.q_q);
-    if constexpr (kNorm) sums.k_k = sum_over_keys(sums.k_k);
+    if constexpr (kQuery) sums.q_k = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.q_k);
+    if constexpr (kNorm && kQuery) sums.q_q = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.q_q);
+    if constexpr (kNorm) sums.k_k = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.k_k);
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
-      sums.state_k[n] = sum_over_keys(sums.state_k[n]);
-      if constexpr (kQuery) sums.state_q[n] = sum_over_keys(sums.state_q[n]);
+      sums.state_k[n] = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.state_k[n]);
+      if constexpr (kQuery) sums.state_q[n] = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.state_q[n]);
     }
   }
 
@@ -448,8 +444,6 @@ struct Token {
   // norm needs the whole head first: its outputs are kept.
   static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at, int t,
                                                       const float (&output)[kValues]) {
-    const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head;
-    void* start = device::element<c.output_dtype>(p.o, offset + at.first_value);
     constexpr int kGroup = c.lanes_k < kValues ? c.lanes_k : kValues;
 #pragma unroll
     for (int group = 0; group < kValues; group += kGroup) {
@@ -463,7 +457,8 @@ struct Token {
         if constexpr (kGatedNorm) {
           Mixer<c>::keep(t, at.first_value + value_distance(n), own);
         } else {
-          device::store_scalar<c.output_dtype>(start, value_distance(n), own);
+          const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head + at.first_value;
+          device::store_scalar<c.output_dtype>(p.o, offset + value_distance(n), own);
         }
       }
     }
@@ -475,22 +470,23 @@ struct Token {
   template <typename Tile>
   static __device__ __forceinline__ void updated(const Tile& tile, int row, int column, const Factors& factors,
                                                  float alpha, const float* delta, float (&state)[kVector]) {
-    elements(tile, row, column, state);
+    float buffer[kVector];
+    const float* before = elements(tile, row, column, buffer);
 #pragma unroll
     for (int e = 0; e < kVector; ++e) {
       const int i = element_key(row, e);
       const float decay = kChannelGate ? factors.decay[kChannelGate ? i : 0] : alpha;
-      state[e] = fmaf(factors.k[i], delta[element_value(column, e)], decay * state[e]);
+      state[e] = fmaf(factors.k[i], delta[element_value(column, e)], decay * before[e]);
     }
   }
 
   // Access (row, column), rounded once, into memory. `start` is the lane's first element of the pass.
-  static __device__ __forceinline__ void store(void* start, const Place& at, int pass, int row, int column,
+  static __device__ __forceinline__ void store(StateElement* start, const Place& at, int pass, int row, int column,
                                                const float (&state)[kVector]) {
     if constexpr (kMaskK || kMaskV) {
       if (!access_inside(at, pass, row, column)) return;
     }
-    void* target = device::element<c.state_dtype>(start, access_distance(row, column));
+    StateElement* target = start + access_distance(row, column);
     if constexpr (c.state_dtype == DType::f32) {
       device::store_words<kAccessBytes, c.cache_hint>(target, state);
     } else {
@@ -502,10 +498,10 @@ struct Token {
 
   // S = alpha S + kn d^T, straight into memory.
   template <typename Tile>
-  static __device__ __forceinline__ void update_memory(void* start, const Place& at, int pass, const Tile& tile,
+  static __device__ __forceinline__ void update_memory(StateElement* start, const Place& at, int pass, const Tile& tile,
                                                        const Factors& factors, float alpha,
                                                        const float (&delta)[kValues]) {
-    start = pass_start(start, pass);
+    if constexpr (kPasses > 1) start += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
@@ -541,8 +537,9 @@ struct Token {
     }
   }
 
-  static __device__ __forceinline__ void store_state(void* start, const Place& at, int pass, const State& tile) {
-    start = pass_start(start, pass);
+  static __device__ __forceinline__ void store_state(StateElement* start, const Place& at, int pass,
+                                                     const State& tile) {
+    if constexpr (kPasses > 1) start += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
