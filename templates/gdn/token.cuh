@@ -309,19 +309,10 @@ struct Token {
 
   // ---- phase 3: norms, gate, beta -----------------------------------------------------------------------------
 
-  // alpha from the gate's input x; `rate` is exp(A_log), `bias` dt_bias (only where the gate has them).
-  static __device__ __forceinline__ float alpha_of(float x, float rate, float bias) {
-    if constexpr (c.gate == Gate::alpha) {
-      return x;
-    } else {
-      return device::exponential(log_decay<c>(x, rate, bias));
-    }
-  }
-
   // alpha of a gate per head; 1 for none and for gates per channel (whose decay is in Factors).
   static __device__ __forceinline__ float head_alpha(const Scalars& scalars, const GateParameters& gate) {
     if constexpr (kHeadGate) {
-      return alpha_of(device::number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
+      return decay<c>(device::number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
     } else {
       return 1.0f;
     }
@@ -356,7 +347,7 @@ struct Token {
         if (!kMaskK || key_inside(at, pass, i)) {
           float bias = 0.0f;
           if constexpr (kGateParameters) bias = device::load_scalar<c.dt_bias_dtype>(biases, key_distance(i));
-          factors.decay[i] = alpha_of(device::number<c.gate_dtype>(keys.gate[i]), gate.rate, bias);
+          factors.decay[i] = decay<c>(device::number<c.gate_dtype>(keys.gate[i]), gate.rate, bias);
         }
       }
     }
