@@ -119,11 +119,11 @@ __device__ __forceinline__ float load_scalar(const void* base, long long index) 
 
 template <DType kDtype>
 __device__ __forceinline__ void store_scalar(void* base, long long index, float value) {
-  Stored<kDtype>* address = static_cast<Stored<kDtype>*>(base) + index;
+  void* address = element<kDtype>(base, index);
   if constexpr (kDtype == DType::f32) {
     asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "f"(value) : "memory");
   } else {
-    *address = static_cast<unsigned short>(pack_pair<kDtype>(value, 0.0f));
+    *static_cast<unsigned short*>(address) = static_cast<unsigned short>(pack_pair<kDtype>(value, 0.0f));
   }
 }
 

@@ -235,12 +235,13 @@ struct Token {
     }
   }
 
-  // A lane's keys of the vector that starts at `base`: in memory, or where the block staged it behind the convolution;
-  // there the keys of a chunk may lie apart.
-  static __device__ __forceinline__ void load_keys(const InputElement* keys, const Place& at, int pass,
+  // A lane's keys of the vector at `offset`: in memory, or where the block staged it behind the convolution; there the
+  // keys of a chunk may lie apart. (One 64-bit sum, then constants: else the compiler computes each access' address.)
+  static __device__ __forceinline__ void load_keys(const void* base, long long offset, const Place& at, int pass,
                                                    InputWord (&words)[kKeyAccesses][kKeyWords]) {
     constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
-    keys += (at.first_key + pass * c.block_k) / kApart;
+    offset += (at.first_key + pass * c.block_k) / kApart;
+    const InputElement* keys = static_cast<const InputElement*>(base) + offset;
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
@@ -262,16 +263,15 @@ struct Token {
   // kQuery false leaves q out: an update needs k alone.
   template <bool kQuery>
   static __device__ __forceinline__ void load(const StepParams& p, const Place& at, int t, int pass, Keys& keys) {
-    const InputElement *q = nullptr, *k = nullptr;
     if constexpr (kConvolved) {
-      q = Mixer<c>::staged(t);
-      k = q + c.staged_key();
+      if constexpr (kQuery) load_keys(Mixer<c>::staged(t), 0, at, pass, keys.q);
+      load_keys(Mixer<c>::staged(t), c.staged_key(), at, pass, keys.k);
     } else {
-      q = static_cast<const InputElement*>(p.q) + (token_offset(p.q_strides, at, t) + at.h * p.q_strides.key_head);
-      k = static_cast<const InputElement*>(p.k) + (token_offset(p.k_strides, at, t) + at.h * p.k_strides.key_head);
+      const long long q = token_offset(p.q_strides, at, t) + at.h * p.q_strides.key_head;
+      const long long k = token_offset(p.k_strides, at, t) + at.h * p.k_strides.key_head;
+      if constexpr (kQuery) load_keys(p.q, q, at, pass, keys.q);
+      load_keys(p.k, k, at, pass, keys.k);
     }
-    if constexpr (kQuery) load_keys(q, at, pass, keys.q);
-    load_keys(k, at, pass, keys.k);
     if constexpr (kChannelGate) {
       const int first = at.first_key + pass * c.block_k;
       const void* gate = device::element<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t) + first);
@@ -435,6 +435,8 @@ struct Token {
   // norm needs the whole head first: its outputs are kept.
   static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at, int t,
                                                       const float (&output)[kValues]) {
+    const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head;
+    void* start = device::element<c.output_dtype>(p.o, offset + at.first_value);
     constexpr int kGroup = c.lanes_k < kValues ? c.lanes_k : kValues;
 #pragma unroll
     for (int group = 0; group < kValues; group += kGroup) {
@@ -448,8 +450,7 @@ struct Token {
         if constexpr (kGatedNorm) {
           Mixer<c>::keep(t, at.first_value + value_distance(n), own);
         } else {
-          const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head + at.first_value;
-          device::store_scalar<c.output_dtype>(p.o, offset + value_distance(n), own);
+          device::store_scalar<c.output_dtype>(start, value_distance(n), own);
         }
       }
     }
