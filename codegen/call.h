@@ -35,7 +35,7 @@ struct Launch {
 // copied and nothing is allocated. Not thread-safe.
 class Call {
  public:
-  static constexpr std::size_t kMaxKernels = 6;            // launched by one call
+  static constexpr std::size_t kMaxKernels = 8;            // launched by one call
   static constexpr std::size_t kMaxParameterBytes = 4096;  // of a block: what CUDA takes everywhere
   static constexpr std::size_t kAlignment = 128;           // of a block: that of a tensor map
 

@@ -66,6 +66,19 @@ void check_format(const ExpertsProblem& problem) {
           "zero_point={}: only weights=int4 have one", enum_name(problem.zero_point));
 }
 
+// Rows of fp8 weights come as boxes, whose rows begin at multiples of 16 bytes.
+void check_activations(const ExpertsProblem& problem) {
+  if (problem.activations == ActivationFormat::io) return;
+  require(problem.weights == WeightFormat::fp8_block, "activations=fp8: weights={}, must be fp8_block",
+          enum_name(problem.weights));
+  const auto check = [](std::string_view name, int features) {
+    require(features % 16 == 0, "{}={}: must be a multiple of 16 with activations=fp8", name, features);
+  };
+  check("D", problem.hidden_size);
+  check("I", problem.intermediate_size);
+  check("shared_size", problem.shared_size);
+}
+
 }  // namespace
 
 ExpertsProblem complete_experts(ExpertsProblem problem) {
@@ -89,6 +102,7 @@ ExpertsProblem complete_experts(ExpertsProblem problem) {
   require(problem.swiglu_limit > 0, "swiglu_limit={}: must be positive", problem.swiglu_limit);
   require_float("bias_dtype", problem.bias_dtype);
   if (problem.shared_size != 0) require_features("shared_size", problem.shared_size);
+  check_activations(problem);
   require(!problem.shared_gate || problem.shared_size > 0, "shared_gate=true: needs a shared expert, shared_size > 0");
   return problem;
 }

@@ -286,6 +286,7 @@ ExpertsProblem experts_of(const ForwardProblem& problem) {
   experts.group_size = problem.group_size;
   experts.scale_dtype = problem.scale_dtype;
   experts.zero_point = problem.zero_point;
+  experts.activations = problem.activations;
   experts.activation = problem.activation;
   experts.swiglu_alpha = problem.swiglu_alpha;
   experts.swiglu_limit = problem.swiglu_limit;

@@ -18,7 +18,7 @@ namespace gdnjit::moe {
 namespace {
 
 static_assert(every_field_visited<GroupedConfig>() && every_field_visited<GroupedTiles>() &&
-              every_field_visited<CombineConfig>());
+              every_field_visited<CombineConfig>() && every_field_visited<QuantizeConfig>());
 
 constexpr std::int64_t kWorkspaceAlignment = 16;
 
@@ -41,6 +41,16 @@ constexpr KernelText sm90_text(bool down) {
   text.parameter_bytes = sizeof(GroupedSm90Params);
   return text;
 }
+constexpr KernelText quantize_text(bool down) {
+  return {.space = "moe",
+          .operator_name = down ? "moe.down" : "moe.up",
+          .entry = down ? "gdnjit_moe_quantize_h" : "gdnjit_moe_quantize_x",
+          .header = "moe/quantize.cuh",
+          .kernel = "Quantize",
+          .config = "QuantizeConfig",
+          .params = "QuantizeParams",
+          .parameter_bytes = sizeof(QuantizeParams)};
+}
 constexpr KernelText kCombine{.space = "moe",
                               .operator_name = "moe.down",
                               .entry = "gdnjit_moe_combine",
@@ -52,8 +62,8 @@ constexpr KernelText kCombine{.space = "moe",
 
 // Parts of the workspace, in bytes from its begin.
 struct Workspace {
-  std::int64_t capacity;                                  // rows of all experts
-  std::int64_t expert_ids, total_padded, results, bytes;  // pair_ids begin at 0
+  std::int64_t capacity;                                                   // rows of all experts
+  std::int64_t expert_ids, total_padded, results, numbers, scales, bytes;  // pair_ids begin at 0
 
   Workspace(const ExpertsProblem& problem, bool down, int block_m, std::int64_t tokens) {
     const auto aligned = [](std::int64_t size) { return (size + kWorkspaceAlignment - 1) & -kWorkspaceAlignment; };
@@ -61,7 +71,13 @@ struct Workspace {
     expert_ids = aligned(4 * capacity);
     total_padded = expert_ids + aligned(4 * (capacity / block_m));
     results = total_padded + kWorkspaceAlignment;
-    bytes = results + (down ? tokens * slots_of(problem) * problem.hidden_size * 4LL : 0);
+    numbers = results + (down ? tokens * slots_of(problem) * problem.hidden_size * 4LL : 0);
+    // Inputs in e4m3.
+    const bool quantized = problem.activations == ActivationFormat::fp8;
+    const std::int64_t rows = down ? tokens * slots_of(problem) : tokens;
+    const std::int64_t row = quantized ? quantized_row(down ? h_row_of(problem) : problem.hidden_size) : 0;
+    scales = numbers + rows * row;
+    bytes = aligned(scales + rows * row / kQuantizedGroup * 4);
   }
 };
 
@@ -91,6 +107,7 @@ class GroupedInstance : public Instance {
         tiles_(tiles),
         product_(grouped_config(problem, tiles, down)),
         combine_(combine_config(problem)),
+        quantize_(quantize_config(problem, down)),
         align_problem_(align_problem(problem, tiles.block_m)),
         overlapping_(has_programmatic_launch(target)) {
     check_tiles(target);
@@ -101,6 +118,7 @@ class GroupedInstance : public Instance {
     const auto sort =
         align_operator().instantiate(to_fields(complete_align(align_problem_)), to_fields(sorting), target);
     kernels_.push_back(sort->kernels().front());
+    if (product_.quantized()) add_kernel(quantize_text(down), quantize_, quantize_.threads(), target);
     if (multiplies_by_wgmma()) {
       add_kernel(sm90_text(down), product_, GroupedSm90Plan(product_).threads, target);
     } else {
@@ -112,7 +130,9 @@ class GroupedInstance : public Instance {
   std::span<const KernelSpec> kernels() const override { return kernels_; }
 
   std::vector<LaunchGeometry> geometries() const override {
-    std::vector<LaunchGeometry> made{align_geometry(), product_geometry(problem_.tokens)};
+    std::vector<LaunchGeometry> made{align_geometry()};
+    if (product_.quantized()) made.push_back(quantize_geometry(problem_.tokens));
+    made.push_back(product_geometry(problem_.tokens));
     if (product_.down) made.push_back(combine_geometry(problem_.tokens));
     return made;
   }
@@ -138,6 +158,12 @@ class GroupedInstance : public Instance {
     params.expert_ids = align.expert_ids;
     params.total_padded = align.total_padded;
     if (sm90 != nullptr) set_weight_maps(product_, encoder, *sm90);
+    QuantizeParams* const quantize = product_.quantized() ? &call.add_block<QuantizeParams>() : nullptr;
+    if (quantize != nullptr) {
+      quantize->call = params.call;
+      quantize->out = {memory + parts.numbers, reinterpret_cast<float*>(memory + parts.scales)};
+      sm90->quantized = quantize->out;
+    }
 
     MatvecParams* const combine = down ? &call.add_block<MatvecParams>() : nullptr;
     if (down) {
@@ -145,6 +171,7 @@ class GroupedInstance : public Instance {
       combine->in = params.call.out = memory + parts.results;
     }
     call.add_launch(align_geometry(), align);
+    if (quantize != nullptr) call.add_launch(quantize_geometry(tokens), *quantize);
     if (sm90 != nullptr) {
       call.add_launch(product_geometry(tokens), *sm90);
     } else {
@@ -226,6 +253,9 @@ class GroupedInstance : public Instance {
     made.cluster[0] = static_cast<std::uint32_t>(cluster);
     return made;
   }
+  LaunchGeometry quantize_geometry(std::int64_t tokens) const {
+    return geometry(product_.down ? tokens * slots_of(problem_) : tokens, quantize_.threads(), 0, tokens);
+  }
   LaunchGeometry combine_geometry(std::int64_t tokens) const {
     return geometry(tokens * combine_.token_blocks(), combine_.threads(), 0, tokens);
   }
@@ -244,6 +274,7 @@ class GroupedInstance : public Instance {
   GroupedTiles tiles_;
   GroupedConfig product_;
   CombineConfig combine_;
+  QuantizeConfig quantize_;
   AlignProblem align_problem_;
   AlignConfig align_;
   bool overlapping_;  // kernels start while those before them end
@@ -257,6 +288,7 @@ GroupedConfig grouped_config(const ExpertsProblem& problem, const GroupedTiles& 
   set_product_fields(problem, down, config);
   config.out_dtype = down ? DType::f32 : problem.h_dtype;
   if (!down) config.shared_gate = problem.shared_gate;
+  config.activations = problem.activations;
   config.block_m = tiles.block_m;
   config.block_n = tiles.block_n;
   config.block_k = tiles.block_k;
@@ -276,6 +308,23 @@ CombineConfig combine_config(const ExpertsProblem& problem) {
   config.id_dtype = problem.id_dtype;
   config.expert_map = problem.expert_map;
   config.shared_gate = problem.shared_gate;
+  return config;
+}
+
+QuantizeConfig quantize_config(const ExpertsProblem& problem, bool down) {
+  QuantizeConfig config;
+  config.down = down;
+  config.in_dtype = down ? problem.h_dtype : problem.io_dtype;
+  if (!down) {
+    config.hidden_size = problem.hidden_size;
+    return config;
+  }
+  config.intermediate_size = problem.intermediate_size;
+  config.shared_size = problem.shared_size;
+  config.experts = problem.experts;
+  config.top_k = problem.top_k;
+  config.id_dtype = problem.id_dtype;
+  config.expert_map = problem.expert_map;
   return config;
 }
 

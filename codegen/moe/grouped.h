@@ -1,6 +1,6 @@
 // The grouped class of expert products on the host: its tiles, its kernels and their launches. A call sorts its pairs
-// by expert (templates/moe/align.cuh), multiplies (grouped.cuh, grouped_sm90.cuh), and, in the second product, adds up
-// (combine.cuh).
+// by expert (templates/moe/align.cuh), rounds its inputs to e4m3 if the problem says so (quantize.cuh), multiplies
+// (grouped.cuh, grouped_sm90.cuh), and, in the second product, adds up (combine.cuh).
 #pragma once
 
 #include <gdnjit/moe.h>
@@ -46,6 +46,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
 
 GroupedConfig grouped_config(const ExpertsProblem& problem, const GroupedTiles& tiles, bool down);
 CombineConfig combine_config(const ExpertsProblem& problem);
+QuantizeConfig quantize_config(const ExpertsProblem& problem, bool down);
 
 // Whether few enough tokens share an expert for the matvec class.
 bool prefers_matvec(const ExpertsProblem& problem);

@@ -13,20 +13,25 @@ namespace {
 device::TensorMap weight_map(const GroupedConfig& config, const ExpertMatrix& matrix, bool shared,
                              TensorMapEncoder& encoder) {
   constexpr std::int64_t kUnit = 16;  // bytes that addresses and strides are multiples of
-  const std::int64_t row_bytes = 2LL * config.in_features(shared), outputs = config.out_features(shared);
+  const int element_bytes = config.bits() / 8;
+  const std::int64_t row_bytes = 1LL * element_bytes * config.in_features(shared),
+                     outputs = config.out_features(shared);
   const std::int64_t experts = shared ? 1 : config.experts;
   const bool interleaved = config.gated() && config.gate_order == GateOrder::interleaved;
   require(
       reinterpret_cast<std::uintptr_t>(matrix.data) % kUnit == 0 && (experts == 1 || matrix.data_stride % kUnit == 0),
       "{}: experts must lie at multiples of {} bytes", config.down ? "w2" : "w1", kUnit);
   TensorMapSpec spec;
-  spec.type = config.in_dtype == DType::f16 ? TensorMapType::f16 : TensorMapType::bf16;
+  spec.type = config.weights == WeightFormat::bf16  ? TensorMapType::bf16
+              : config.weights == WeightFormat::f16 ? TensorMapType::f16
+                                                    : TensorMapType::u8;
   spec.swizzle = TensorMapSwizzle::b128;
   spec.promotion = TensorMapPromotion::b256;
   spec.address = matrix.data;
   spec.rank = 4;
   const auto as_extent = [](std::int64_t value) { return static_cast<std::uint64_t>(value); };
-  spec.dims = {as_extent(row_bytes / 2), as_extent(outputs), as_extent(config.gates()), as_extent(experts)};
+  spec.dims = {as_extent(config.in_features(shared)), as_extent(outputs), as_extent(config.gates()),
+               as_extent(experts)};
   // The stride of a single index is not used, but must be one.
   spec.strides = {as_extent(interleaved ? 2 * row_bytes : row_bytes),
                   as_extent(config.gates() == 1 ? kUnit

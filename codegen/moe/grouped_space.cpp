@@ -58,7 +58,7 @@ GroupedTiles wgmma_tiles(const ExpertsProblem& problem, bool down, int block_m, 
   return {.path = ExpertPath::wgmma,
           .block_m = block_m,
           .block_n = rows / grouped_config(problem, {}, down).gates(),
-          .block_k = 64,
+          .block_k = problem.activations == ActivationFormat::fp8 ? 128 : 64,
           .stages = rows == 256 ? 4 : 6,
           .warps = 8};
 }
@@ -66,14 +66,15 @@ GroupedTiles wgmma_tiles(const ExpertsProblem& problem, bool down, int block_m, 
 // What was best on an H200 for Mixtral and DeepSeek-V3 at M = 1024 to 8192 (docs/kernels/moe_grouped.md). Where the
 // matrix units decide, one block an SM goes from tile to tile, so that loads go on while sums are stored. Where memory
 // decides, one block a tile leaves the next tile to whichever SM is free: fixed shares lost up to 18 %. The roofs cross
-// at 184 operations a byte (790 TFLOP/s, 4.3 TB/s).
+// at 184 operations a byte (790 TFLOP/s, 4.3 TB/s), for e4m3 at twice as many.
 std::optional<GroupedTiles> default_wgmma_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
   constexpr double kMatrixBound = 215;
   constexpr double kOneGroup = 32;  // blocks of rows that pass the weights at once, so these are read once
   const double share = share_of(problem);
+  const double matrix_bound_from = problem.activations == ActivationFormat::fp8 ? 2 * kMatrixBound : kMatrixBound;
   for (const int rows : {256, 128}) {
     GroupedTiles tiles = wgmma_tiles(problem, down, 128, rows);
-    const bool matrix_bound = intensity_of(problem, down) >= kMatrixBound;
+    const bool matrix_bound = intensity_of(problem, down) >= matrix_bound_from;
     const double pairs = static_cast<double>(problem.tokens) * problem.top_k;
     const double blocks_of_rows = pairs / share * std::ceil(share / tiles.block_m);
     tiles.blocks = matrix_bound ? device.sm_count : 0;
@@ -86,6 +87,7 @@ std::optional<GroupedTiles> default_wgmma_tiles(const ExpertsProblem& problem, b
 }  // namespace
 
 bool prefers_matvec(const ExpertsProblem& problem) {
+  if (problem.activations == ActivationFormat::fp8) return false;
   return problem.batch_invariant || (problem.tokens <= 64 && share_of(problem) <= 8.0);
 }
 
@@ -94,6 +96,10 @@ GroupedTiles default_grouped_tiles(const ExpertsProblem& problem, bool down, con
   // fit one tile, padding costs no time. From 32 pairs an expert on that was measured.
   constexpr double kWgmmaShare = 24;
   const double share = share_of(problem);
+  if (problem.activations == ActivationFormat::fp8) {
+    // Nothing else multiplies e4m3, and no bits of a row depend on these tiles.
+    return default_wgmma_tiles(problem, down, device).value_or(wgmma_tiles(problem, down, 128, 128));
+  }
   if (share >= kWgmmaShare) {
     if (const auto tiles = default_wgmma_tiles(problem, down, device)) return *tiles;
   }
@@ -125,6 +131,7 @@ std::vector<GroupedTiles> grouped_search_space(const ExpertsProblem& problem, bo
       }
     }
   }
+  if (problem.activations == ActivationFormat::fp8) return space;
   const double share = share_of(problem);
   const bool wide_inputs = (down ? problem.h_dtype : problem.io_dtype) == DType::f32;
   for (const int block_m : {128, 64, 32, 16}) {

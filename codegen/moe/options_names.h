@@ -42,6 +42,12 @@ struct EnumNames<moe::ZeroPoint> {
 };
 
 template <>
+struct EnumNames<moe::ActivationFormat> {
+  static constexpr std::string_view type = "gdnjit::moe::ActivationFormat";
+  static constexpr std::array<std::string_view, 2> names{"io", "fp8"};
+};
+
+template <>
 struct EnumNames<moe::Activation> {
   static constexpr std::string_view type = "gdnjit::moe::Activation";
   static constexpr std::array<std::string_view, 5> names{"silu", "gelu", "gelu_tanh", "swiglu_oai", "relu2"};

@@ -72,10 +72,11 @@ class ProductOperator : public Operator {
   std::vector<FieldMap> search_space(const FieldMap& problem, const DeviceTraits& device) const override {
     const ExpertsProblem parsed = parse(problem);
     std::vector<FieldMap> matvec, grouped;
-    if (parsed.tokens <= kMostMatvecTokens || parsed.batch_invariant) {
+    const bool only_grouped = parsed.activations == ActivationFormat::fp8;
+    if (!only_grouped && (parsed.tokens <= kMostMatvecTokens || parsed.batch_invariant)) {
       for (const MatvecTiles& tiles : matvec_search_space(parsed, down_, device)) matvec.push_back(fields_of(tiles));
     }
-    if (parsed.tokens >= kLeastGroupedTokens && !parsed.batch_invariant) {
+    if (only_grouped || (parsed.tokens >= kLeastGroupedTokens && !parsed.batch_invariant)) {
       for (const GroupedTiles& tiles : grouped_search_space(parsed, down_, device)) grouped.push_back(fields_of(tiles));
     }
     std::vector<FieldMap> space = prefers_matvec(parsed) ? std::move(matvec) : std::move(grouped);
@@ -87,11 +88,13 @@ class ProductOperator : public Operator {
   std::shared_ptr<const Instance> instantiate(const FieldMap& problem, const FieldMap& fields,
                                               const Target& target) const override {
     const auto tiles = from_fields<ProductTiles>(fields);
+    const ExpertsProblem parsed = parse(problem);
     if (tiles.path == ExpertPath::matvec) {
-      const auto own = of_class<MatvecTiles>(tiles);
-      return std::make_shared<MatvecInstance>(parse(problem), own, down_, target);
+      require(parsed.activations == ActivationFormat::io,
+              "path=matvec: takes x and h as they are, activations=fp8 needs path=wgmma");
+      return std::make_shared<MatvecInstance>(parsed, of_class<MatvecTiles>(tiles), down_, target);
     }
-    return make_grouped(parse(problem), of_class<GroupedTiles>(tiles), down_, target);
+    return make_grouped(parsed, of_class<GroupedTiles>(tiles), down_, target);
   }
 
   std::vector<TensorSpec> tensors(const FieldMap& problem) const override { return tensors_of(parse(problem)); }

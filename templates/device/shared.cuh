@@ -23,4 +23,11 @@ __device__ __forceinline__ void load_shared(const void* source, float (&numbers)
   }
 }
 
+// One number at a shared-memory address.
+__device__ __forceinline__ float load_shared(unsigned address) {
+  float number;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(number) : "r"(address) : "memory");
+  return number;
+}
+
 }  // namespace gdnjit::device

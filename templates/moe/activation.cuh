@@ -23,10 +23,11 @@ __device__ __forceinline__ float activate(float gate, float up, float alpha, flo
     const float inner = 0.79788456f * fmaf(0.044715f * gate * gate, gate, gate);
     return 0.5f * gate * (1.0f + tanh_by_exponential(inner)) * up;
   } else if constexpr (kActivation == Activation::swiglu_oai) {
-    const float g = fminf(gate, limit), u = fminf(fmaxf(up, -limit), limit);
+    // (fminf would make a number of NaN.)
+    const float g = limit < gate ? limit : gate, u = up < -limit ? -limit : limit < up ? limit : up;
     return (u + 1.0f) * g * device::sigmoid(alpha * g);
   } else {
-    const float positive = fmaxf(up, 0.0f);
+    const float positive = up < 0.0f ? 0.0f : up;
     return positive * positive;
   }
 }

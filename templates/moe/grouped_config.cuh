@@ -14,14 +14,18 @@ enum : int {
   kGroupedRows = 16,           // tokens in one mma
   kGroupedColumns = 8,         // outputs in one mma
   kUnitBytes = 16,             // what shared memory is swizzled in
+  kQuantizedGroup = 128,       // numbers of a row of e4m3 that share a scale
   kGroupedBytes = 227 * 1024,  // shared memory of a block on sm_90; the target may have less
 };
+
+// Bytes of a row of `columns` numbers in e4m3: whole groups, zeros behind the last number.
+constexpr int quantized_row(int columns) { return (columns + kQuantizedGroup - 1) / kQuantizedGroup * kQuantizedGroup; }
 
 // Which template multiplies.
 enum class ExpertPath : unsigned char {
   matvec,  // matvec_up.cuh, matvec_down.cuh: few tokens
   mma,     // grouped.cuh: mma.sync, everywhere
-  wgmma,   // grouped_sm90.cuh: sm_90a, weights and inputs of the same 16 bits
+  wgmma,   // grouped_sm90.cuh: sm_90a, weights and inputs of the same 16 bits or both e4m3
 };
 
 // The signature of a kernel: two kernels with equal configs have equal source. Fields of the problem as in
@@ -39,6 +43,7 @@ struct GroupedConfig {
   int group_size = 0;
   DType scale_dtype = DType::bf16;
   ZeroPoint zero_point = ZeroPoint::eight;
+  ActivationFormat activations = ActivationFormat::io;
   Activation activation = Activation::silu;
   float swiglu_alpha = 1.702f;
   float swiglu_limit = 7.0f;
@@ -73,6 +78,10 @@ struct GroupedConfig {
   constexpr int scale_bytes() const { return moe::scale_bytes(weights, scale_dtype); }
   constexpr int groups(int in) const { return group_size == 0 ? 1 : (in + group_size - 1) / group_size; }
 
+  // Inputs in e4m3: rows of quantized_row() bytes, and a scale for each 128 of them (quantize.cuh).
+  constexpr bool quantized() const { return activations == ActivationFormat::fp8; }
+  constexpr int quantized_row() const { return moe::quantized_row(down ? h_row() : hidden_size); }
+
   constexpr bool multiplies_f16() const { return moe::multiplies_f16(in_dtype, weights); }
   constexpr int in_parts() const { return moe::in_parts(in_dtype, weights); }
   constexpr int weight_parts() const { return moe::weight_parts(in_dtype, weights); }
@@ -95,7 +104,7 @@ struct GroupedConfig {
   constexpr bool keeps_groups() const { return scaled() && group_size > 0; }
 
   // Shared memory: [stages][inputs, weights], then the pairs of the rows. Rows are swizzled, see units_swizzle().
-  constexpr int in_row_bytes() const { return block_k * dtype_bytes(in_dtype); }
+  constexpr int in_row_bytes() const { return block_k * (quantized() ? 1 : dtype_bytes(in_dtype)); }
   constexpr int weight_row_bytes() const { return block_k * bits() / 8; }
   constexpr int in_bytes() const { return block_m * in_row_bytes(); }
   constexpr int stage_bytes() const { return in_bytes() + weight_rows() * weight_row_bytes(); }
@@ -103,6 +112,7 @@ struct GroupedConfig {
 
   // Why the tiles cannot work with mma.sync, or nullptr.
   constexpr const char* fault() const {
+    if (quantized()) return "path=mma takes x and h as they are, activations=fp8 needs path=wgmma";
     if (block_m != 16 && block_m != 32 && block_m != 64 && block_m != 128) return "block_m must be 16, 32, 64 or 128";
     if (block_k != 32 && block_k != 64 && block_k != 128) return "block_k must be 32, 64 or 128";
     if (warps != 4 && warps != 8) return "warps must be 4 or 8";
@@ -131,6 +141,7 @@ constexpr void visit_grouped_fields(Self& config, Visitor& visit) {
   visit("group_size", config.group_size);
   visit("scale_dtype", config.scale_dtype);
   visit("zero_point", config.zero_point);
+  visit("activations", config.activations);
   visit("activation", config.activation);
   visit("swiglu_alpha", config.swiglu_alpha);
   visit("swiglu_limit", config.swiglu_limit);
@@ -173,6 +184,56 @@ struct GroupedParams {
   const int* pair_ids;      // [rows]: token k + slot, tokens k for padding
   const int* expert_ids;    // [rows / block_m]
   const int* total_padded;  // [1]: rows in use
+};
+
+// The kernel that rounds x or h to e4m3.
+struct QuantizeConfig {
+  bool down = false;  // a row for each pair, of h; else for each token, of x
+  int hidden_size = 2048;
+  int intermediate_size = 512;
+  int shared_size = 0;
+  int experts = 256;
+  int top_k = 8;
+  DType in_dtype = DType::bf16;
+  DType id_dtype = DType::i32;
+  bool expert_map = false;
+
+  constexpr int slots() const { return top_k + (shared_size > 0 ? 1 : 0); }
+  constexpr int row() const {
+    return quantized_row(!down ? hidden_size : shared_size > intermediate_size ? shared_size : intermediate_size);
+  }
+  constexpr int threads() const { return 256; }
+};
+
+template <typename Self, typename Visitor>
+constexpr void visit_quantize_fields(Self& config, Visitor& visit) {
+  visit("down", config.down);
+  visit("hidden_size", config.hidden_size);
+  visit("intermediate_size", config.intermediate_size);
+  visit("shared_size", config.shared_size);
+  visit("experts", config.experts);
+  visit("top_k", config.top_k);
+  visit("in_dtype", config.in_dtype);
+  visit("id_dtype", config.id_dtype);
+  visit("expert_map", config.expert_map);
+}
+template <typename Visitor>
+constexpr void visit_fields(QuantizeConfig& c, Visitor&& visit) {
+  visit_quantize_fields(c, visit);
+}
+template <typename Visitor>
+constexpr void visit_fields(const QuantizeConfig& c, Visitor&& visit) {
+  visit_quantize_fields(c, visit);
+}
+
+// Rows of inputs in e4m3, QuantizeConfig::row() bytes each, and for each its scales, one for 128.
+struct QuantizedRows {
+  unsigned char* numbers;
+  float* scales;
+};
+struct QuantizeParams {
+  MatvecParams call;
+  QuantizedRows out;
 };
 
 // The kernel that sums up the results of a token's pairs.

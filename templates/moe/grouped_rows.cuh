@@ -58,9 +58,11 @@ struct GroupedRows {
     return c.slots() == c.top_k ? pair : pair / c.top_k * c.slots() + pair % c.top_k;
   }
 
+  // A pair's row among the inputs.
+  static __device__ __forceinline__ long long input_row(int pair) { return c.down ? pair : pair / c.slots(); }
+
   static __device__ __forceinline__ const unsigned char* inputs_of(const GroupedParams& p, int pair) {
-    const long long row = c.down ? pair : pair / c.slots();
-    return static_cast<const unsigned char*>(p.call.in) + row * p.call.in_stride * dtype_bytes(c.in_dtype);
+    return static_cast<const unsigned char*>(p.call.in) + input_row(pair) * p.call.in_stride * dtype_bytes(c.in_dtype);
   }
 
   // The row of the matrix that makes number `output` of h or y: gate's, or without a gate its only one, and up's.

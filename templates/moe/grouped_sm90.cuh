@@ -1,18 +1,22 @@
 // An expert product for many tokens with wgmma: a warpgroup brings tiles, two multiply them. Weights and inputs have
-// the same 16 bits. Weights come as boxes by TMA; rows of inputs, which lie anywhere, by cp.async into the same
-// swizzle.
+// the same 16 bits, or both are e4m3. Weights come as boxes by TMA; rows of inputs, which lie anywhere, by cp.async
+// into the same swizzle.
 //
 // A block takes tile after tile, gridDim.x apart, so the stages of the next tile fill while the sums of this one are
 // stored. Two blocks of a cluster may have 256 rows of one expert, and each brings half of the weights for both: what
 // the L2 has to deliver falls by a third. Of 128 rows a warpgroup has 64, and all outputs of the tile: gate's and up's
 // sums of an output are in the same lane, which ends with the activation. A warpgroup whose rows are all padding lets
 // the stages pass, and its rows are not brought.
+//
+// Of e4m3 a stage has the 128 numbers of k that share scales, and the scales with them. wgmma sums these 128; the sums,
+// scaled, are added in fp32 registers. (The tensor cores keep few digits of what they add e4m3 products to.)
 #pragma once
 
 #include "device/cluster.cuh"
 #include "device/cp_async.cuh"
 #include "device/tma.cuh"
 #include "device/wgmma_bf16.cuh"
+#include "device/wgmma_e4m3.cuh"
 #include "device/wgmma_f16.cuh"
 #include "moe/grouped_rows.cuh"
 #include "moe/grouped_sm90_config.cuh"
@@ -42,6 +46,8 @@ struct GroupedSm90 {
     kLag = c.stages - 2,
     kProducerRegisters = 56,
     kConsumerRegisters = 224,
+    kPieceRows = sm90_piece_rows(c),
+    kPieces = sm90_pieces(c),
   };
   using Sums = float[kN / 2];
 
@@ -65,6 +71,11 @@ struct GroupedSm90 {
   }
   static __device__ __forceinline__ unsigned weights(unsigned base, int stage) {
     return inputs(base, stage) + kPlan.in_bytes;
+  }
+
+  // Scale `row` of the inputs, or behind those 2 piece + i of the weights.
+  static __device__ __forceinline__ unsigned scale(unsigned base, int stage, int index) {
+    return base + kPlan.scales + stage * kPlan.scale_bytes + 4 * index;
   }
 
   static __device__ __forceinline__ void run(const GroupedSm90Params& p) {
@@ -129,8 +140,9 @@ struct GroupedSm90 {
       for (int i = 0; i < kCopies; ++i) {
         const int pair = Rows::pair_of(p.grouped, part, rank() * kSm90Rows + thread / kUnits + i * kRowsApart);
         if (pair >= 0) used |= 1u << i;
-        rows[i] = Rows::inputs_of(p.grouped, pair < 0 ? 0 : pair) + unit * kUnitBytes;
+        rows[i] = row_of(p, pair < 0 ? 0 : pair) + unit * kUnitBytes;
       }
+      const Scales scales = scales_of(p, part, thread);
       const int copies = is_idle(p.grouped, part, 0)   ? 0
                          : is_idle(p.grouped, part, 1) ? kCopies / 2
                                                        : static_cast<int>(kCopies);
@@ -144,6 +156,7 @@ struct GroupedSm90 {
         }
         if (thread == 0) load_weights(map, part, k, weights(base, ring.stage), full(base, ring.stage));
         copy_rows(rows, copies, used, k, part.in, unit, thread / kUnits, inputs(base, ring.stage));
+        copy_scales(scales, k, scale(base, ring.stage, thread), scale(base, ring.stage, kSm90Rows + thread));
         device::cp_async_commit();
         ring.next();
         if (pending == kLag) {
@@ -186,7 +199,7 @@ struct GroupedSm90 {
   static __device__ __forceinline__ void copy_rows(const unsigned char* const (&rows)[kCopies], int copies,
                                                    unsigned used, int k, int in, int unit, int row, unsigned to) {
     const int start = k * kRowBytes;
-    if (start + unit * kUnitBytes >= 2 * in) used = 0;
+    if (!c.quantized() && start + unit * kUnitBytes >= 2 * in) used = 0;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
       if (i >= copies) break;
@@ -194,6 +207,50 @@ struct GroupedSm90 {
       device::cp_async_or_zeros<kUnitBytes>(to + device::swizzled<device::Swizzle::bytes128>(offset), rows[i] + start,
                                             (used >> i & 1u) != 0 ? kUnitBytes : 0);
     }
+  }
+
+  static __device__ __forceinline__ const unsigned char* row_of(const GroupedSm90Params& p, int pair) {
+    if constexpr (!c.quantized()) return Rows::inputs_of(p.grouped, pair);
+    return p.quantized.numbers + Rows::input_row(pair) * c.quantized_row();
+  }
+
+  // Where this thread's scales lie, step after step: those of one row, and one of a block of weights.
+  struct Scales {
+    const float* row;
+    const float* weights;
+    int row_bytes, weight_bytes;  // 4, or 0 for none
+  };
+  static __device__ __forceinline__ Scales scales_of(const GroupedSm90Params& p, const Part& part, int thread) {
+    Scales scales{};
+    if constexpr (c.quantized()) {
+      const int pair = Rows::pair_of(p.grouped, part, rank() * kSm90Rows + thread);
+      scales.row_bytes = pair < 0 ? 0 : 4;
+      scales.row = p.quantized.scales + Rows::input_row(pair < 0 ? 0 : pair) * (c.quantized_row() / kQuantizedGroup);
+      if (thread < 2 * kPieces) {
+        // A block behind the last belongs to rows behind the last.
+        const int last = (c.gates() * part.outputs - 1) / kQuantizedGroup;
+        const int block = first_matrix_row(part, thread / 2) / kQuantizedGroup + thread % 2;
+        scales.weight_bytes = block > last ? 0 : 4;
+        scales.weights = static_cast<const float*>(part.matrix.scales) +
+                         static_cast<long long>(block > last ? last : block) * c.groups(part.in);
+      }
+    }
+    return scales;
+  }
+  static __device__ __forceinline__ void copy_scales(const Scales& scales, int k, unsigned to_row,
+                                                     unsigned to_weights) {
+    if constexpr (c.quantized()) {
+      device::cp_async_or_zeros<4>(to_row, scales.row + k, scales.row_bytes);
+      if (scales.weights != nullptr) {
+        device::cp_async_or_zeros<4>(to_weights, scales.weights + k, scales.weight_bytes);
+      }
+    }
+  }
+
+  // Of the rows of weights in a piece the first, in the expert's matrix.
+  static __device__ __forceinline__ int first_matrix_row(const Part& part, int piece) {
+    return c.gated() ? Rows::matrix_row(part, part.first_output, piece)
+                     : Rows::matrix_row(part, part.first_output + piece * kPieceRows, 0);
   }
 
   // ---- the warpgroups that multiply
@@ -210,7 +267,11 @@ struct GroupedSm90 {
         continue;
       }
       Sums sums;
-      multiply(base, group, steps, ring, sums);
+      if constexpr (c.quantized()) {
+        multiply_scaled(base, part, warp, steps, ring, sums);
+      } else {
+        multiply(base, group, steps, ring, sums);
+      }
       store(p.grouped, part, warp, sums);
       if constexpr (c.shared_gate && !c.down) {
         if (part.is_shared && part.first_output == 0) weigh_shared(p.grouped, part, warp);
@@ -229,7 +290,7 @@ struct GroupedSm90 {
         const unsigned b = weights(base, ring.stage) + piece * 32;
         const auto rows = device::k_major_descriptor<device::Swizzle::bytes128>(a);
         const auto columns = device::k_major_descriptor<device::Swizzle::bytes128>(b);
-        if constexpr (c.in_dtype == DType::bf16) {
+        if constexpr (c.weights == WeightFormat::bf16) {
           device::wgmma_bf16<kN>(sums, rows, columns, k > 0 || piece > 0);
         } else {
           device::wgmma_f16<kN>(sums, rows, columns, k > 0 || piece > 0);
@@ -245,6 +306,58 @@ struct GroupedSm90 {
     }
     device::wgmma_wait<0>(sums);
     release(base, before);
+  }
+
+  // One piece after the other; the other warpgroup multiplies while this one adds up.
+  static __device__ __forceinline__ void multiply_scaled(unsigned base, const Part& part, int warp, int steps,
+                                                         Ring& ring, Sums& sums) {
+    const int row = warp * 16 + static_cast<int>(threadIdx.x) % device::kWarpLanes / 4;
+    int second[kPieces];  // the first output of a piece whose weights are in the second block
+#pragma unroll
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const int place = first_matrix_row(part, piece) % kQuantizedGroup;
+      second[piece] = c.gated() && c.gate_order == GateOrder::interleaved ? (kQuantizedGroup - place + 1) / 2
+                                                                          : kQuantizedGroup - place;
+    }
+#pragma unroll
+    for (int i = 0; i < kN / 2; ++i) sums[i] = 0.0f;
+    for (int k = 0; k < steps; ++k) {
+      device::mbarrier_wait(full(base, ring.stage), ring.phase);
+      const float of_rows[2] = {device::load_shared(scale(base, ring.stage, row)),
+                                device::load_shared(scale(base, ring.stage, row + 8))};
+#pragma unroll
+      for (int piece = 0; piece < kPieces; ++piece) {
+        const float of_weights[2] = {device::load_shared(scale(base, ring.stage, kSm90Rows + 2 * piece)),
+                                     device::load_shared(scale(base, ring.stage, kSm90Rows + 2 * piece + 1))};
+        float products[kPieceRows / 2];
+        multiply_piece(base, warp / 4, piece, ring.stage, products);
+        if (piece + 1 == kPieces) release(base, ring.stage);
+#pragma unroll
+        for (int n = 0; n < kPieceRows / 8; ++n) {
+          const float own = n * 8 < second[piece] ? of_weights[0] : of_weights[1];
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float& sum = sums[piece * kPieceRows / 2 + 4 * n + i];
+            sum = fmaf(products[4 * n + i], own * of_rows[i / 2], sum);
+          }
+        }
+      }
+      ring.next();
+    }
+  }
+
+  static __device__ __forceinline__ void multiply_piece(unsigned base, int group, int piece, int stage,
+                                                        float (&products)[kPieceRows / 2]) {
+    device::wgmma_fence(products);
+#pragma unroll
+    for (int part = 0; part < kRowBytes / 32; ++part) {
+      const unsigned a = inputs(base, stage) + group * 64 * kRowBytes + part * 32;
+      const unsigned b = weights(base, stage) + piece * kPieceRows * kRowBytes + part * 32;
+      device::wgmma_e4m3<kPieceRows>(products, device::k_major_descriptor<device::Swizzle::bytes128>(a),
+                                     device::k_major_descriptor<device::Swizzle::bytes128>(b), part > 0);
+    }
+    device::wgmma_commit();
+    device::wgmma_wait<0>(products);
   }
 
   // Every stage is waited for all the same: its barriers count this warp.

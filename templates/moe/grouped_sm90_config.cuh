@@ -7,11 +7,12 @@
 
 namespace gdnjit::moe {
 
-// Two maps beside the parameters: weights as [E][gate, up][outputs][K] in boxes of 64 x sm90_box_rows().
+// Two maps beside the parameters: weights as [E][gate, up][outputs][K] in boxes of block_k x sm90_box_rows().
 struct GroupedSm90Params {
   device::TensorMap routed;
   device::TensorMap shared;
   GroupedParams grouped;
+  QuantizedRows quantized;  // the inputs, if they are in e4m3
 };
 
 enum : int { kSm90Rows = 128 };  // of a block of threads
@@ -23,10 +24,16 @@ constexpr int sm90_box_rows(const GroupedConfig& c) {
   return c.gates() < sm90_cluster(c) ? c.block_n / sm90_cluster(c) : c.block_n;
 }
 
-// Shared memory in order: [stages][inputs, weights], every part at a multiple of 1024 bytes; the mbarriers full[stages]
-// and empty[stages].
+// e4m3: the sums of 128 numbers of k are scaled and added up apart, in pieces of that many rows of weights. A piece has
+// rows of gate or of up, and at most two blocks of weights with a scale each.
+constexpr int sm90_piece_rows(const GroupedConfig& c) { return c.block_n > 128 ? 128 : c.block_n; }
+constexpr int sm90_pieces(const GroupedConfig& c) { return c.weight_rows() / sm90_piece_rows(c); }
+
+// Shared memory in order: [stages][inputs, weights], every part at a multiple of 1024 bytes; of e4m3
+// [stages][scales of the rows, two of each piece of weights]; the mbarriers full[stages] and empty[stages].
 struct GroupedSm90Plan {
   int in_bytes, weight_bytes, stage_bytes;
+  int scales, scale_bytes;  // of a stage
   int barriers;
   int shared_bytes;
   int threads = 384;
@@ -35,7 +42,9 @@ struct GroupedSm90Plan {
       : in_bytes(kSm90Rows * c.in_row_bytes()),
         weight_bytes(c.weight_rows() * c.weight_row_bytes()),
         stage_bytes(in_bytes + weight_bytes),
-        barriers(c.stages * stage_bytes),
+        scales(c.stages * stage_bytes),
+        scale_bytes(c.quantized() ? 4 * (kSm90Rows + 4) : 0),
+        barriers(scales + c.stages * scale_bytes),
         shared_bytes(barriers + 16 * c.stages) {}
 };
 
@@ -43,9 +52,13 @@ struct GroupedSm90Plan {
 constexpr const char* sm90_fault(const GroupedConfig& c) {
   const bool bf16 = c.weights == WeightFormat::bf16 && c.in_dtype == DType::bf16;
   const bool f16 = c.weights == WeightFormat::f16 && c.in_dtype == DType::f16;
-  if (!bf16 && !f16) return "path=wgmma multiplies bf16 by bf16 and f16 by f16";
-  if ((c.block_m != 128 && c.block_m != 256) || c.block_k != 64)
-    return "path=wgmma has block_m=128 or 256 and block_k=64";
+  if (!bf16 && !f16 && !c.quantized()) {
+    return "path=wgmma multiplies bf16 by bf16, f16 by f16, and fp8_block with activations=fp8";
+  }
+  if (c.block_m != 128 && c.block_m != 256) return "path=wgmma has block_m=128 or 256";
+  if (c.block_k * c.bits() != 1024) return "path=wgmma has rows of 128 bytes: block_k=64, with activations=fp8 128";
+  if (c.quantized() && c.block_n != 64 && c.block_n != 128 && c.block_n != 256)
+    return "block_n must be 64, 128 or 256 with activations=fp8";
   if (c.block_n % 16 != 0 || c.block_n < 32 || c.weight_rows() > 256)
     return "block_n must be a multiple of 16 from 32 on, up to 256, with a gate up to 128";
   if (c.warps != 8) return "path=wgmma has 8 warps that multiply";

@@ -70,6 +70,19 @@ TEST_CASE("on the GPU every format is right in the grouped class") {
   }
 }
 
+TEST_CASE("on the GPU both products are right on e4m3") {
+  const auto runtime = gpu_runtime();
+  if (!runtime) return;
+  for (const char* op : {"moe.up", "moe.down"}) {
+    const std::string fp8 = "weights=fp8_block activations=fp8 ";
+    check_tiles(*runtime, op, fp8 + "M=300 D=512 I=352 E=8 k=2", 1);
+    check_tiles(*runtime, op, fp8 + "M=700 D=1024 I=704 E=16 k=4 shared_size=512 shared_gate=true", 3);
+    check_tiles(*runtime, op, fp8 + "M=300 D=4096 I=336 E=8 k=2 gate_order=interleaved up_bias=true down_bias=true", 3);
+    check_tiles(*runtime, op, fp8 + "M=5 D=512 I=352 E=64 k=8 io=f16 h=f16", 5);
+    check_tiles(*runtime, op, fp8 + "M=4096 D=256 I=128 E=256 k=8 expert_map=true", 7);
+  }
+}
+
 TEST_CASE("on the GPU many experts share a launch of many thousands of rows") {
   const auto runtime = gpu_runtime();
   if (!runtime) return;

@@ -166,26 +166,29 @@ TEST_CASE("equal calls have equal bits, and a plan follows the ids that lie ther
 
 TEST_CASE("with batch_invariant a token's bits do not depend on the tokens beside it") {
   const auto runtime = emulator_runtime("sm_90a");
-  const std::string shape = " D=64 I=80 E=4 k=2 weights=int4 group_size=32 batch_invariant=true route=false";
-  const FieldMap many = layer().complete(parse_fields("M=19" + shape));
-  const auto workload = reference::make_workload("moe.forward", many, reference::Inputs::typical, 5);
-  HostCall all(workload->tensors());
-  const std::vector<std::byte> together = run(*runtime, layer(), many, all, "y");
-  const FieldMap one = layer().complete(parse_fields("M=1" + shape));
-  for (const std::int64_t token : {0, 7, 18}) {
-    HostCall alone(workload->tensors());
-    std::vector<TensorView> views = alone.views();
-    const std::vector<TensorSpec> specs = layer().tensors(one);
-    for (std::size_t i = 0; i < specs.size(); ++i) {
-      const std::string& name = specs[i].name;
-      if (name == "x" || name == "topk_ids" || name == "topk_weights" || name == "y")
-        views[i] = slice(views[i], 0, token, 1);
+  for (const char* format : {"int4 group_size=32", "fp8_block activations=fp8"}) {
+    CAPTURE(format);
+    const std::string shape = std::string(" D=64 I=80 E=4 k=2 batch_invariant=true route=false weights=") + format;
+    const FieldMap many = layer().complete(parse_fields("M=19" + shape));
+    const auto workload = reference::make_workload("moe.forward", many, reference::Inputs::typical, 5);
+    HostCall all(workload->tensors());
+    const std::vector<std::byte> together = run(*runtime, layer(), many, all, "y");
+    const FieldMap one = layer().complete(parse_fields("M=1" + shape));
+    for (const std::int64_t token : {0, 7, 18}) {
+      HostCall alone(workload->tensors());
+      std::vector<TensorView> views = alone.views();
+      const std::vector<TensorSpec> specs = layer().tensors(one);
+      for (std::size_t i = 0; i < specs.size(); ++i) {
+        const std::string& name = specs[i].name;
+        if (name == "x" || name == "topk_ids" || name == "topk_weights" || name == "y")
+          views[i] = slice(views[i], 0, token, 1);
+      }
+      make_plan(*runtime, layer(), one)->run(views, nullptr);
+      const std::size_t row = 64 * 2;
+      const auto begin = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(token) * row);
+      CHECK(std::equal(together.begin() + begin, together.begin() + begin + static_cast<std::ptrdiff_t>(row),
+                       alone["y"].bytes.begin() + begin));
     }
-    make_plan(*runtime, layer(), one)->run(views, nullptr);
-    const std::size_t row = 64 * 2;
-    const auto begin = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(token) * row);
-    CHECK(std::equal(together.begin() + begin, together.begin() + begin + static_cast<std::ptrdiff_t>(row),
-                     alone["y"].bytes.begin() + begin));
   }
 }
 

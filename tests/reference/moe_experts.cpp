@@ -4,7 +4,9 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <span>
 
+#include "tests/reference/moe_quantize.h"
 #include "tests/reference/numeric.h"
 
 namespace gdnjit::reference {
@@ -31,6 +33,16 @@ double dot(const std::vector<double>& row, const double* inputs) {
   double sum = 0;
   for (std::size_t k = 0; k < row.size(); ++k) sum += row[k] * inputs[k];
   return sum;
+}
+
+// What a product takes of its inputs, rows of `stride` numbers of which row i has width(i).
+template <typename Width>
+std::vector<double> taken(const ExpertsProblem& problem, std::vector<double> inputs, std::size_t stride, Width width) {
+  if (problem.activations == moe::ActivationFormat::io) return inputs;
+  for (std::size_t i = 0; i < inputs.size() / stride; ++i) {
+    quantize_row(std::span(inputs).subspan(i * stride, width(i)));
+  }
+  return inputs;
 }
 
 // The row of w1 that holds gate (0) or up (1) of output i.
@@ -80,11 +92,12 @@ std::vector<int> experts_of_pairs(const ExpertsProblem& problem, const HostTenso
   return experts;
 }
 
-std::vector<double> expert_up(const ExpertsProblem& problem, const std::vector<double>& x,
+std::vector<double> expert_up(const ExpertsProblem& problem, const std::vector<double>& given,
                               const std::vector<int>& experts, const std::vector<HostTensor>& tensors) {
   const auto slots = static_cast<std::size_t>(moe::slots_of(problem));
   const auto D = static_cast<std::size_t>(problem.hidden_size),
              h_row = static_cast<std::size_t>(moe::h_row_of(problem));
+  const std::vector<double> x = taken(problem, given, D, [&](std::size_t) { return D; });
   std::vector<double> h(experts.size() * h_row, std::numeric_limits<double>::quiet_NaN());
   std::vector<double> row(D);
   for (const auto& [expert, pairs] : pairs_by_expert(experts)) {
@@ -118,12 +131,16 @@ std::vector<double> shared_weights(const ExpertsProblem& problem, const std::vec
   return weights;
 }
 
-std::vector<double> expert_down(const ExpertsProblem& problem, const std::vector<double>& h,
+std::vector<double> expert_down(const ExpertsProblem& problem, const std::vector<double>& given,
                                 const std::vector<double>& weights, const std::vector<int>& experts,
                                 const std::vector<HostTensor>& tensors) {
   const auto slots = static_cast<std::size_t>(moe::slots_of(problem));
   const auto D = static_cast<std::size_t>(problem.hidden_size),
              h_row = static_cast<std::size_t>(moe::h_row_of(problem));
+  const std::vector<double> h = taken(problem, given, h_row, [&](std::size_t pair) {
+    const int width = experts[pair] == problem.experts ? problem.shared_size : problem.intermediate_size;
+    return static_cast<std::size_t>(experts[pair] < 0 ? 0 : width);
+  });
   std::vector<double> y(experts.size() / slots * D, 0.0);
   for (const auto& [expert, pairs] : pairs_by_expert(experts)) {
     const bool shared = expert == problem.experts;

@@ -1,4 +1,5 @@
-// The two expert products in double precision, as gdnjit/moe_options.h writes them.
+// The two expert products in double precision, as gdnjit/moe_options.h writes them; with activations=fp8 of inputs that
+// they round to e4m3 as the kernels must.
 #pragma once
 
 #include <gdnjit/moe.h>

@@ -1,5 +1,6 @@
-// Expert products of many tokens on a GPU: moe.up and moe.down of whole layers in bf16, with the default tiles and the
-// best of those that multiply by wgmma. No reference is computed: that is gpu_moe_grouped_test's affair.
+// Expert products of many tokens on a GPU: moe.up and moe.down of whole layers in bf16 and in e4m3 (weights and
+// inputs), with the default tiles and the best of those that multiply by wgmma. No reference is computed: that is
+// gpu_moe_grouped_test's affair.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,13 +19,15 @@
 namespace gdnjit::bench {
 namespace {
 
-// Bytes of bf16 numbers in (-1/32, 1/32), repeated through a tensor: weights of gigabytes are not drawn one by one.
-std::vector<std::byte> pattern() {
+// Bytes of bf16 numbers in (-1/32, 1/32), or of e4m3 in (-1, 1), repeated through a tensor: weights of gigabytes are
+// not drawn one by one.
+std::vector<std::byte> pattern(bool e4m3) {
   std::vector<std::byte> bytes(64U << 20);
   std::uint32_t random = 1;
   for (std::size_t i = 0; i < bytes.size(); i += 2) {
     random = random * 1664525 + 1013904223;
-    const auto bits = static_cast<std::uint16_t>((random >> 16 & 0x807f) | (120 - (random >> 8 & 3)) << 7);
+    const auto bits = static_cast<std::uint16_t>(e4m3 ? (random >> 12 & 0x8f8f) | 0x2020
+                                                      : (random >> 16 & 0x807f) | (120 - (random >> 8 & 3)) << 7);
     std::memcpy(bytes.data() + i, &bits, 2);
   }
   return bytes;
@@ -48,7 +51,7 @@ std::vector<std::int32_t> even_ids(std::int64_t tokens, int k, int experts) {
 class Tensors {
  public:
   Tensors(Device& device, const OperatorPlan& plan, std::span<const std::int32_t> ids) {
-    const std::vector<std::byte> numbers = pattern();
+    const std::vector<std::byte> wide = pattern(false), narrow = pattern(true);
     for (const TensorSpec& spec : plan.tensors()) {
       TensorView view{.data = nullptr, .dtype = spec.dtype};
       view.rank = static_cast<int>(spec.shape.size());
@@ -59,6 +62,7 @@ class Tensors {
         count *= spec.shape[i];
       }
       const auto bytes = static_cast<std::size_t>(count * dtype_bytes(spec.dtype));
+      const std::vector<std::byte>& numbers = spec.dtype == DType::u8 ? narrow : wide;
       memory_.emplace_back(device, bytes, spec.name);
       view.data = memory_.back().data();
       if (spec.name == "topk_ids") {
@@ -85,14 +89,15 @@ struct Layer {
 };
 constexpr Layer kLayers[] = {{"mixtral-8x7b", 4096, 14336, 8, 2}, {"deepseek-v3", 7168, 2048, 256, 8}};
 
-// Arguments layer, M.
+// Arguments layer, M, and 1 for e4m3.
 void experts(benchmark::State& state, const char* operator_name) {
   Runtime& runtime = machine_runtime();
   Device& device = runtime.impl().device();
   const Layer& layer = kLayers[state.range(0)];
   const Operator& op = find_operator(operator_name);
-  const FieldMap problem = op.complete(parse_fields(fmt::format(
-      "M={} D={} I={} E={} k={}", state.range(1), layer.hidden, layer.intermediate, layer.experts, layer.top_k)));
+  const FieldMap problem = op.complete(parse_fields(
+      fmt::format("M={} D={} I={} E={} k={}{}", state.range(1), layer.hidden, layer.intermediate, layer.experts,
+                  layer.top_k, state.range(2) == 1 ? " weights=fp8_block activations=fp8" : "")));
   const auto first = make_plan(runtime.impl(), op, problem);
   const Tensors tensors(device, *first, even_ids(state.range(1), layer.top_k, layer.experts));
   double best_us = 0;
@@ -127,7 +132,9 @@ void register_experts_benchmarks() {
   for (const char* op : {"moe.up", "moe.down"}) {
     auto* const benchmark = benchmark::RegisterBenchmark(fmt::format("experts/{}", op).c_str(), experts, op);
     for (const std::int64_t layer : {0, 1}) {
-      for (const std::int64_t tokens : {1024, 4096, 8192}) benchmark->Args({layer, tokens});
+      for (const std::int64_t tokens : {1024, 4096, 8192}) {
+        for (const std::int64_t e4m3 : {0, 1}) benchmark->Args({layer, tokens, e4m3});
+      }
     }
     benchmark->Iterations(1)->UseManualTime()->Unit(benchmark::kMicrosecond);
   }

@@ -32,6 +32,9 @@ struct ExpertsProblem {
   int group_size = 128;             // gs of int4 and int8: 16 2^n weights of a row share a scale; 0: the whole row
   DType scale_dtype = DType::bf16;  // of int4's and int8's scales and real zeros: f32, bf16 or f16
   ZeroPoint zero_point = ZeroPoint::eight;  // of int4
+  // fp8: both products round what they take of x and of h (as stored) to e4m3. D, I and shared_size are multiples of
+  // 16. shared_gate's product takes x itself.
+  ActivationFormat activations = ActivationFormat::io;
   Activation activation = Activation::silu;
   float swiglu_alpha = 1.702F;  // of Activation::swiglu_oai
   float swiglu_limit = 7.0F;    // of Activation::swiglu_oai
@@ -67,6 +70,7 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("group_size", problem.group_size);
   visit("scale_dtype", problem.scale_dtype);
   visit("zero_point", problem.zero_point);
+  visit("activations", problem.activations);
   visit("activation", problem.activation);
   visit("swiglu_alpha", problem.swiglu_alpha);
   visit("swiglu_limit", problem.swiglu_limit);

@@ -44,6 +44,7 @@ struct ForwardProblem {
   int group_size = 128;
   DType scale_dtype = DType::bf16;
   ZeroPoint zero_point = ZeroPoint::eight;
+  ActivationFormat activations = ActivationFormat::io;
   Activation activation = Activation::silu;
   float swiglu_alpha = 1.702F;
   float swiglu_limit = 7.0F;
@@ -89,6 +90,7 @@ constexpr void visit_fields(Self& problem, Visitor&& visit) {
   visit("group_size", problem.group_size);
   visit("scale_dtype", problem.scale_dtype);
   visit("zero_point", problem.zero_point);
+  visit("activations", problem.activations);
   visit("activation", problem.activation);
   visit("swiglu_alpha", problem.swiglu_alpha);
   visit("swiglu_limit", problem.swiglu_limit);

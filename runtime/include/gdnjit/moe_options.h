@@ -61,6 +61,13 @@ enum class ZeroPoint : unsigned char {
   real,    // [E, N, K/gs] in the scale's dtype: (q - 8) scale + zero
 };
 
+// What the products take of x and h.
+enum class ActivationFormat : unsigned char {
+  io,   // the numbers themselves
+  fp8,  // e4m3 with a scale for each 128 neighbours of a row: s e4m3(448 x / a), a = max(|x| of the 128, 2^-100),
+        // s = a / 448, in fp32, e4m3 to nearest even. Weights are fp8_block
+};
+
 // What becomes of gate and up.
 enum class Activation : unsigned char {
   silu,        // gate sigmoid(gate) up
