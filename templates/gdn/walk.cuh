@@ -127,8 +127,8 @@ struct Walk : Token<c> {
   template <bool kQuery>
   static __device__ __forceinline__ void load_token(const StepParams& p, const Place& at, int t, Keys& keys,
                                                     Scalars& scalars) {
-    Base::template load<kQuery>(p, at, t, 0, keys);
     Base::load(p, at, t, scalars);
+    Base::template load<kQuery>(p, at, t, 0, keys);
   }
 
   // Token t on a state in registers.
