@@ -17,6 +17,8 @@ namespace {
 
 static_assert(every_field_visited<MatvecConfig>() && every_field_visited<MatvecTiles>());
 
+// Without a number of blocks ptxas spills a few registers for the sake of a third block that has no use.
+constexpr std::string_view kBounds = "Kernel::kThreads, 1";
 constexpr KernelText kUp{.space = "moe",
                          .operator_name = "moe.up",
                          .entry = "gdnjit_moe_up_matvec",
@@ -24,7 +26,8 @@ constexpr KernelText kUp{.space = "moe",
                          .kernel = "MatvecUp",
                          .config = "MatvecConfig",
                          .params = "MatvecParams",
-                         .parameter_bytes = sizeof(MatvecParams)};
+                         .parameter_bytes = sizeof(MatvecParams),
+                         .bounds = kBounds};
 constexpr KernelText kDown{.space = "moe",
                            .operator_name = "moe.down",
                            .entry = "gdnjit_moe_down_matvec",
@@ -32,14 +35,22 @@ constexpr KernelText kDown{.space = "moe",
                            .kernel = "MatvecDown",
                            .config = "MatvecConfig",
                            .params = "MatvecParams",
-                           .parameter_bytes = sizeof(MatvecParams)};
+                           .parameter_bytes = sizeof(MatvecParams),
+                           .bounds = kBounds};
 
 // Registers that a warp's lane needs, from what it holds at once. An estimate for pruning; ptxas has the last word.
 int estimated_registers(const MatvecConfig& config) {
   const int inputs = config.column_tiles == 1 && config.in_parts() == 1 ? 8 * config.chunks() : 4 * config.column_tiles;
-  const int rows = config.product_tiles() * 2 * (2 + 4 + (config.scaled() ? 4 : 0));  // addresses, codes, scales
+  const int rows = config.product_tiles() * 2 * (4 + (config.scaled() ? 2 : 0));  // codes, scales
   const int sums = config.product_tiles() * config.column_tiles * 8 + config.column_tiles * 4;
-  return inputs + rows + sums + 40;
+  return std::min(inputs + rows + sums + (config.down ? 28 : 36), 255);
+}
+
+// Blocks that an SM holds at once by registers, threads and shared memory.
+int blocks_per_sm(const MatvecConfig& config, int pairs, const DeviceTraits& device) {
+  const int by_registers = device.registers_per_sm / (estimated_registers(config) * config.threads());
+  const int by_memory = device.shared_bytes_per_sm / (config.shared_bytes(pairs) + 1024);
+  return std::max(1, std::min(by_registers, by_memory));
 }
 
 // A token's bits follow from the tiles, so they must not follow from M.
@@ -60,6 +71,16 @@ int default_column_tiles(const ExpertsProblem& problem, const MatvecConfig& conf
   return tokens == 1 ? 1 : column_tiles;
 }
 
+// Of moe.up as many blocks as the device holds at once.
+MatvecTiles with_blocks(const ExpertsProblem& problem, MatvecTiles tiles, bool down, const DeviceTraits& device) {
+  if (down) return tiles;
+  const MatvecConfig config = matvec_config(problem, tiles, down);
+  const std::int64_t tokens = std::min<std::int64_t>(tokens_for_tiles(problem), config.chunk_tokens());
+  const int pairs = static_cast<int>(tokens) * config.slots();
+  tiles.blocks = device.sm_count * blocks_per_sm(config, pairs, device);
+  return tiles;
+}
+
 bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const DeviceTraits& device) {
   const MatvecConfig config = matvec_config(problem, tiles, down);
   if (config.fault() != nullptr) return false;
@@ -68,10 +89,9 @@ bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool 
   const int steps = (config.in_features(false) + config.step_k() - 1) / config.step_k();
   if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
     return false;  // warps without a step
-  // Stages without a step; the second product's stream goes on through its groups.
-  if (!down && config.stages > 1 && (config.stages / 2) * config.warps_k >= steps) return false;
   if (config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block) return false;
-  return config.warps() >= 2;
+  // Many warps are for moe.down, which has one block an SM; moe.up has several.
+  return config.warps() >= 4 && (down || config.warps() <= 16) && (!down || config.warps() >= 8);
 }
 
 }  // namespace
@@ -112,16 +132,18 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
     return static_cast<int>(std::bit_floor(static_cast<unsigned>(std::max(value, 1.0))));
   };
   if (!down) {
-    // One wave of blocks for few groups: the sum over a row is split as far as it goes. Else longer streams of weights.
-    const bool few = groups * problem.intermediate_size <= static_cast<double>(4 * kTileRows * device.sm_count);
-    tiles.warps_k = std::min(power_below(steps), few ? 4 : 2);
-    tiles.warps_n = few ? 4 / tiles.warps_k : 4;
+    // Four warps share an item, so that the last turn, which leaves teams without one, is short; one team a block while
+    // there are items for no more.
+    tiles.warps_k = std::min(power_below(steps), 4);
+    tiles.warps_n = 8 / tiles.warps_k;
+    if (groups * config.tiles_n() <= 4.0 * device.sm_count) tiles.warps_n = std::max(1, tiles.warps_n / 2);
     tiles.stages = 2;
   } else {
-    // A block has 16 rows for all groups: a warp for each group while there are few, and up to 16 warps.
-    tiles.warps_n = static_cast<int>(std::bit_ceil(static_cast<unsigned>(std::clamp(groups, 1.0, 16.0))));
-    tiles.warps_k = std::clamp(power_below(steps), 1, std::max(1, 8 / tiles.warps_n));
-    tiles.stages = 3;
+    // A block has 16 rows for all groups; one has an SM to itself.
+    const bool many = groups >= 96;
+    tiles.warps_k = many ? 1 : std::min(power_below(steps), 2);
+    tiles.warps_n = many ? 24 : 16 / tiles.warps_k;
+    tiles.stages = 2;
   }
   const auto too_much = [&] {
     config = matvec_config(problem, tiles, down);
@@ -131,22 +153,21 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
   };
   while (tiles.stages > 1 && too_much()) --tiles.stages;
   while (tiles.warps_n > 1 && too_much()) tiles.warps_n /= 2;
-  return tiles;
+  return with_blocks(problem, tiles, down, device);
 }
 
 std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
   std::vector<MatvecTiles> space{default_matvec_tiles(problem, down, device)};
   const int column_tiles = space[0].column_tiles;
-  const auto add = [&](const MatvecTiles& tiles) {
+  const auto add = [&](MatvecTiles tiles) {
+    tiles = with_blocks(problem, tiles, down, device);
     if (std::find(space.begin(), space.end(), tiles) != space.end()) return;
     if (worth_trying(problem, tiles, down, device)) space.push_back(tiles);
   };
   for (const int row_tiles : {1, 2}) {
-    for (const int warps_n : {1, 2, 4, 8, 16}) {
+    for (const int warps_n : {1, 2, 4, 8, 12, 16, 24}) {
       for (const int warps_k : {4, 8, 2, 1, 16}) {
-        for (const int stages : {4, 2, 8, 3}) {
-          add({row_tiles, warps_n, warps_k, column_tiles, stages});
-        }
+        for (const int stages : {2, 4, 3}) add({row_tiles, warps_n, warps_k, column_tiles, 0, stages});
       }
     }
   }
@@ -154,9 +175,11 @@ std::vector<MatvecTiles> matvec_search_space(const ExpertsProblem& problem, bool
 }
 
 MatvecKernel::MatvecKernel(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const Target& target)
-    : config_(matvec_config(problem, tiles, down)) {
+    : config_(matvec_config(problem, tiles, down)), blocks_(tiles.blocks) {
   const char* fault = config_.fault();
   require(fault == nullptr, "tiles {}: {}", fields_text(to_fields(tiles)), fault == nullptr ? "" : fault);
+  require(blocks_ >= 0 && (!down || blocks_ == 0), "tiles {}: blocks must be 0{}", fields_text(to_fields(tiles)),
+          down ? " of moe.down, whose blocks follow from its rows" : " or more");
   check_programmatic(config_.programmatic, target);
   const KernelText& text = down ? kDown : kUp;
   const std::string signature =
@@ -168,10 +191,15 @@ LaunchGeometry MatvecKernel::geometry(std::int64_t tokens) const {
   const std::int64_t chunk = config_.chunk_tokens(), chunks = (tokens + chunk - 1) / chunk;
   require(chunks <= 65535, "M={}: the matvec class serves up to {} tokens a call", tokens, 65535 * chunk);
   const std::int64_t pairs = std::min(tokens, chunk) * config_.slots();
+  std::int64_t blocks = config_.tiles_n();
+  if (!config_.down) {
+    // The most teams that pairs can keep busy; groups are as many at most.
+    blocks = (pairs * config_.tiles_n() + config_.warps_n - 1) / config_.warps_n;
+    if (blocks_ > 0) blocks = std::min<std::int64_t>(blocks, blocks_);
+  }
   LaunchGeometry geometry;
-  geometry.grid[0] = tokens == 0 ? 0 : static_cast<std::uint32_t>(config_.tiles_n());
-  geometry.grid[1] = static_cast<std::uint32_t>(config_.down ? chunks : pairs);
-  geometry.grid[2] = static_cast<std::uint32_t>(config_.down ? 1 : chunks);
+  geometry.grid[0] = tokens == 0 ? 0 : static_cast<std::uint32_t>(blocks);
+  geometry.grid[1] = static_cast<std::uint32_t>(chunks);
   geometry.block[0] = static_cast<std::uint32_t>(config_.threads());
   geometry.shared_bytes = static_cast<std::uint32_t>(config_.shared_bytes(static_cast<int>(pairs)));
   geometry.programmatic = config_.programmatic;

@@ -18,12 +18,13 @@
 
 namespace gdnjit::moe {
 
-// What the tuner may choose. Names are those of MatvecConfig.
+// What the tuner may choose. Names are those of MatvecConfig, but for the number of blocks, which shapes no kernel.
 struct MatvecTiles {
   int row_tiles = 1;
   int warps_n = 1;
   int warps_k = 4;
   int column_tiles = 1;
+  int blocks = 0;  // moe.up: blocks of a launch, whose teams take item after item; 0: a team for every item
   int stages = 4;
 
   friend bool operator==(const MatvecTiles&, const MatvecTiles&) = default;
@@ -36,6 +37,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("warps_n", tiles.warps_n);
   visit("warps_k", tiles.warps_k);
   visit("column_tiles", tiles.column_tiles);
+  visit("blocks", tiles.blocks);
   visit("stages", tiles.stages);
 }
 
@@ -57,6 +59,7 @@ class MatvecKernel {
 
  private:
   MatvecConfig config_;
+  int blocks_;
   KernelSpec spec_;
 };
 

@@ -190,7 +190,7 @@ struct GroupedTile {
       if constexpr (!Format::kBiased) return scale * product;
       const unsigned zero = zeros[which][n][i % 2];
       // 16, and the middle of 0 .. 15.
-      const float offset = c.zero_point == ZeroPoint::packed ? 16.0f + static_cast<float>(zero) : 24.0f;
+      const float offset = Format::kBias + (c.zero_point == ZeroPoint::packed ? static_cast<float>(zero) : 8.0f);
       const float sum = scale * fmaf(-offset, ones[m][i], product);
       if constexpr (c.zero_point != ZeroPoint::real) return sum;
       return fmaf(scale_of<c.weights, kScale>(zero), ones[m][i], sum);

@@ -21,8 +21,9 @@ enum : int {
   kTileRows = 16,     // rows of weights in one mma
   kTileColumns = 8,   // its columns
   kStepBytes = 64,    // of a row that the four lanes of a step load
-  kChunkPairs = 512,  // the most pairs of token and slot that one block looks at
-  kMaxMatvecWarps = 16,
+  kChunkPairs = 640,  // the most pairs of token and slot that one block looks at
+  kSumsPitch = 20,    // of 16 rows' sums in shared memory: lanes that write together meet different banks
+  kMaxMatvecWarps = 24,
   kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
 
@@ -78,8 +79,8 @@ struct MatvecConfig {
   int scale_vector = 1;
   // Tiles.
   int row_tiles = 1;     // tiles of 16 outputs that a warp owns (of the first product: 16 of gate and of up)
-  int warps_n = 1;       // warps side by side: along the outputs of the first product, along the groups of the second
-  int warps_k = 4;       // warps that share the sum over a row
+  int warps_n = 1;       // teams of warps side by side, each with its own items
+  int warps_k = 4;       // warps of a team, which share the sum over a row
   int column_tiles = 1;  // mma columns of a warp, in eights
   int stages = 4;        // steps whose weights are on their way to shared memory
 
@@ -112,6 +113,11 @@ struct MatvecConfig {
   constexpr int lane_scales() const { return (group_columns() > 1 ? 2 : 1) * lane_groups(); }
   constexpr int scale_bytes() const { return moe::scale_bytes(weights, scale_dtype); }
   constexpr int groups(int in) const { return group_size == 0 ? 1 : (in + group_size - 1) / group_size; }
+  // Whether rows consist of whole steps, some for every warp; of whole groups.
+  constexpr bool whole_steps(bool shared) const {
+    return in_features(shared) % step_k() == 0 && in_features(shared) / step_k() >= warps_k;
+  }
+  constexpr bool whole_groups(bool shared) const { return group_size == 0 || in_features(shared) % group_size == 0; }
 
   constexpr bool multiplies_f16() const { return moe::multiplies_f16(in_dtype, weights); }
   constexpr int in_parts() const { return moe::in_parts(in_dtype, weights); }
@@ -123,36 +129,42 @@ struct MatvecConfig {
 
   constexpr int product_tiles() const { return row_tiles * (gated() ? 2 : 1); }
   constexpr int warp_rows() const { return row_tiles * kTileRows; }
-  constexpr int block_n() const { return warp_rows() * (down ? 1 : warps_n); }
   constexpr int warps() const { return warps_n * warps_k; }
   constexpr int threads() const { return 32 * warps(); }
   constexpr int tiles_n() const {
     const int out = down ? hidden_size : h_row();
-    return (out + block_n() - 1) / block_n();
+    return (out + warp_rows() - 1) / warp_rows();
   }
 
-  // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp; then
-  //   first product: the sums of every warp, [warp][tile][16][columns], and the pairs of every warp's group
-  //   second: the sums of every pair, [warps_k][pairs][rows], of every pair its expert and its place among that one's
-  //   pairs, of every group its expert, its size and its pairs, and the number of groups
-  // The tables by which the second product finds its groups lie where the weights will.
+  // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp, where before lie
+  // the tables by which pairs find their groups; the pairs' groups (PairGroups); and of the first product the sums of
+  // an item, two of every team, [warps_n][2][warps_k][tiles][group_tokens][kSumsPitch], if its warps share the sum over
+  // a row; of the second those of every pair, [warps_k][pairs][rows].
   constexpr int expert_slots() const { return (experts + 2) / 2 * 2; }
-  constexpr int front_bytes(int pairs) const {
-    const int tables = ((2 + (pairs + 31) / 32) * expert_slots() + 15) / 16 * 16;
-    const int rings = warps() * ring_bytes();
-    return down && tables > rings ? tables : rings;
-  }
   constexpr int ring_bytes() const { return stages * product_tiles() * 2 * 512; }  // of a warp
-  constexpr int sums_pitch() const { return column_tiles * kTileColumns + 1; }
+  constexpr int group_scratch_bytes(int pairs) const {
+    const int spans = (pairs + 31) / 32;
+    return pairs <= 32 ? 0 : 2 * (expert_slots() + spans * 65) + spans * expert_slots();
+  }
+  constexpr int front_bytes(int pairs) const {
+    const int tables = (group_scratch_bytes(pairs) + 15) / 16 * 16, rings = warps() * ring_bytes();
+    return tables > rings ? tables : rings;
+  }
+  constexpr int group_table_bytes(int pairs) const { return (4 + 2 * pairs * (3 + group_tokens()) + 15) / 16 * 16; }
+  constexpr int item_sums() const { return warps_k * product_tiles() * group_tokens() * kSumsPitch; }
+  constexpr int sums_bytes(int pairs) const {
+    if (down) return 4 * warps_k * pairs * warp_rows();
+    return warps_k == 1 ? 0 : 4 * warps_n * 2 * item_sums();
+  }
   constexpr int shared_bytes(int pairs) const {
-    if (!down) return front_bytes(0) + 4 * warps() * (product_tiles() * kTileRows * sums_pitch() + kTileColumns);
-    return front_bytes(pairs) + 4 * (warps_k * pairs * block_n() + pairs * (4 + group_tokens()) + 4);
+    return front_bytes(pairs) + group_table_bytes(pairs) + sums_bytes(pairs);
   }
 
   // Why the tiles cannot work, or nullptr.
   constexpr const char* fault() const {
     if (row_tiles < 1 || row_tiles > 4) return "row_tiles must be 1 to 4";
-    if (warps_n < 1 || warps_k < 1 || warps() > kMaxMatvecWarps) return "warps_n warps_k must be 1 to 16";
+    if (warps_n < 1 || warps_k < 1 || warps() > kMaxMatvecWarps) return "warps_n warps_k must be 1 to 24";
+    if (warps_k > 1 && warps_n > 15) return "teams of several warps must be 15 at most, for as many barriers";
     if (column_tiles != 1 && column_tiles != 2 && column_tiles != 4) return "column_tiles must be 1, 2 or 4";
     if (group_tokens() > 8) return "column_tiles: one warp serves at most 8 tokens at once";
     if (stages < 1 || stages > 8) return "stages must be 1 to 8";

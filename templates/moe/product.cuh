@@ -21,17 +21,33 @@ struct Product {
     kScaleWords = (kScales * c.scale_bytes() + 3) / 4,
     kParts = c.in_parts(),
     kZeros = c.zero_point == ZeroPoint::eight ? 1 : kScales,
+    kGates = c.gated() ? 2 : 1,
   };
-  // With one tile of columns the inputs of a step are loaded a step ahead; more of them where they are used.
-  enum : bool { kInputsAhead = c.column_tiles == 1 && c.in_parts() == 1 };
+  enum : bool {
+    // With one tile of columns the inputs of a step are loaded a step ahead; more of them where they are used.
+    kInputsAhead = c.column_tiles == 1 && c.in_parts() == 1,
+    // Dimensions that tiles and steps divide, so nothing has to be compared with them.
+    kFullRows = c.out_features(false) % c.warp_rows() == 0 && c.out_features(true) % c.warp_rows() == 0,
+    kFullSteps = c.whole_steps(false) && c.whole_steps(c.shared_size > 0),
+    kFullGroups = kFullSteps && c.whole_groups(false) && c.whole_groups(c.shared_size > 0),
+    // A column without a token multiplies the first one's inputs, and its sums go nowhere. Where a token has several
+    // columns, each must see zeros for what is not its group's.
+    kZeroColumns = c.group_columns() > 1,
+  };
 
-  // This lane's two rows, g and g + 8, of each tile: codes, and scales with zeros.
+  // Of a matrix, the rows of a warp's tiles as this lane sees them: `row` is its first, the others lie at row_offset().
+  struct Place {
+    int in, outputs;  // weights in a row; numbers that come out
+    int row;
+    int left;  // outputs from this lane's first to the last
+  };
+  // Where this lane's codes begin; its scales with zeros.
   struct Rows {
-    const unsigned char* data[kTiles][2];
+    const unsigned char* data;
   };
   struct ScaleRows {
-    const unsigned char* scales[kTiles][2];
-    const unsigned char* zeros[kTiles][2];
+    const unsigned char* scales;
+    const unsigned char* zeros;
   };
 
   // What a step needs beside its codes, loaded a step ahead.
@@ -65,23 +81,59 @@ struct Product {
   static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % device::kWarpLanes; }
   static constexpr int steps(int in) { return (in + c.step_k() - 1) / c.step_k(); }
 
-  // `row` of matrix `m` with `in` weights in a row becomes this lane's row `half` of tile `tile`.
-  static __device__ __forceinline__ void set_row(const ExpertMatrix& m, int in, int row, int tile, int half,
-                                                 Rows& rows) {
-    rows.data[tile][half] =
-        static_cast<const unsigned char*>(m.data) + static_cast<long long>(row) * (in / 8 * c.bits());
+  // The outputs and the rows between this lane's first and the one that is row `half` of tile `tile`.
+  static constexpr int output_offset(int tile, int half) { return tile / kGates * kTileRows + 8 * half; }
+  static __device__ __forceinline__ int row_offset(int tile, int half, int outputs) {
+    const int offset = output_offset(tile, half), which = tile % kGates;
+    if (!c.gated()) return offset;
+    if (c.gate_order == GateOrder::interleaved) return 2 * offset + which;
+    return offset + (c.gate_order == GateOrder::gate_up ? which : 1 - which) * outputs;
   }
-  static __device__ __forceinline__ void set_scale_row(const ExpertMatrix& m, int in, int row, int tile, int half,
-                                                       ScaleRows& rows) {
-    const long long groups = c.groups(in);
+  // Rows behind the last are not read, and are zeros.
+  static __device__ __forceinline__ bool is_row(const Place& place, int tile, int half) {
+    return kFullRows || output_offset(tile, half) < place.left;
+  }
+
+  // The tiles of a warp whose first output is `first`.
+  static __device__ __forceinline__ Place place_of(bool shared, int first) {
+    const int output = first + lane() / 4, outputs = c.out_features(shared);
+    const bool taking_turns = c.gated() && c.gate_order == GateOrder::interleaved;
+    return {c.in_features(shared), outputs, taking_turns ? 2 * output : output, outputs - output};
+  }
+  static __device__ __forceinline__ Rows rows_of(const ExpertMatrix& m, const Place& place) {
+    return {static_cast<const unsigned char*>(m.data) + static_cast<long long>(place.row) * row_bytes(place.in) +
+            lane() % 4 * 16};
+  }
+  static __device__ __forceinline__ ScaleRows scale_rows_of(const ExpertMatrix& m, const Place& place) {
+    const long long groups = c.groups(place.in);
+    ScaleRows rows{nullptr, nullptr};
     if constexpr (c.scaled()) {
-      const int scale_row = c.weights == WeightFormat::fp8_block ? row / 128 : row;
-      rows.scales[tile][half] = static_cast<const unsigned char*>(m.scales) + scale_row * groups * c.scale_bytes();
+      rows.scales = static_cast<const unsigned char*>(m.scales);
+      if (c.weights != WeightFormat::fp8_block) rows.scales += place.row * groups * c.scale_bytes();
     }
     if constexpr (c.zero_point == ZeroPoint::packed) {
-      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + row / 2 * groups;
+      rows.zeros = static_cast<const unsigned char*>(m.zeros) + place.row / 2 * groups;
     } else if constexpr (c.zero_point == ZeroPoint::real) {
-      rows.zeros[tile][half] = static_cast<const unsigned char*>(m.zeros) + row * groups * c.scale_bytes();
+      rows.zeros = static_cast<const unsigned char*>(m.zeros) + place.row * groups * c.scale_bytes();
+    }
+    return rows;
+  }
+
+  // Asks for the scales of whole rows long before they are read: they come from memory, a sector a row and step, and a
+  // step is less time than that takes. A lane asks for one of the rows that its four share.
+  static __device__ __forceinline__ void prefetch_scales(const ScaleRows& rows, const Place& place) {
+    if constexpr (!c.scaled()) return;
+    enum : int { kRows = 2 * kTiles, kSector = 32, kMostSectors = 8 };
+    const int bytes = c.groups(place.in) * c.scale_bytes();
+#pragma unroll
+    for (int i = 0; i < kRows; i += 4) {
+      const int tile = (i + lane() % 4) / 2, half = lane() % 2;
+      if (tile >= kTiles || !is_row(place, tile, half)) continue;
+      const unsigned char* const scales = rows.scales + scale_offset(place, row_offset(tile, half, place.outputs));
+#pragma unroll
+      for (int at = 0; at < kMostSectors * kSector; at += kSector) {
+        if (at < bytes) device::prefetch_to_l2(scales + at);
+      }
     }
   }
 
@@ -90,27 +142,37 @@ struct Product {
   static __device__ __forceinline__ void set_columns(int count, InputOf&& input_of, Columns& columns) {
     const int g = lane() / 4, t = lane() % 4;
     const bool own_group = g % c.group_columns() == t * c.group_columns() / 4;
+    const int own_inputs = t * c.lane_k() * dtype_bytes(c.in_dtype);
 #pragma unroll
     for (int tile = 0; tile < kColumnTiles; ++tile) {
       const int place = (tile * kTileColumns + g) / c.group_columns();
-      columns.inputs[tile] = own_group && place < count ? input_of(place) : nullptr;
+      const bool used = own_group && place < count;
+      columns.inputs[tile] = used || !kZeroColumns ? input_of(used ? place : 0) + own_inputs : nullptr;
     }
   }
 
   // Issues the copies of a step's codes to slot `slot`; what lies behind a row's end is 0. A group of copies for each
-  // step, also for one behind the last: `in` is 0 then.
-  static __device__ __forceinline__ void copy_weights(const Rows& rows, int in, int step, const Ring& ring, int slot) {
-    const int row_bytes = in / 8 * c.bits(), start = step * kStepBytes + lane() % 4 * 16;
-    if (in > 0) {
+  // step, also for one that there is not.
+  static __device__ __forceinline__ void copy_weights(const Place& place, const Rows& rows, bool is_step, int step,
+                                                      const Ring& ring, int slot) {
+    if (is_step) {
+      const int bytes = row_bytes(place.in), start = step * kStepBytes + lane() % 4 * 16;
+      const unsigned char* const from = rows.data + step * kStepBytes;
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
+          const long long offset = static_cast<long long>(row_offset(tile, half, place.outputs)) * bytes;
+          const bool is_row = Product::is_row(place, tile, half);
 #pragma unroll
           for (int piece = 0; piece < 16; piece += c.weight_vector) {
-            device::cp_async_or_zeros<c.weight_vector>(ring.place(slot, tile, half) + static_cast<unsigned>(piece),
-                                                       rows.data[tile][half] + start + piece,
-                                                       start + piece < row_bytes ? c.weight_vector : 0);
+            const unsigned to = ring.place(slot, tile, half) + static_cast<unsigned>(piece);
+            if constexpr (kFullRows && kFullSteps) {
+              device::cp_async<c.weight_vector>(to, from + offset + piece);
+            } else {
+              const bool is_there = is_row && (kFullSteps || start + piece < bytes);
+              device::cp_async_or_zeros<c.weight_vector>(to, from + offset + piece, is_there ? c.weight_vector : 0);
+            }
           }
         }
       }
@@ -118,12 +180,13 @@ struct Product {
     device::cp_async_commit();
   }
 
-  static __device__ __forceinline__ void load_scales(const ScaleRows& rows, int in, int step, Aside& aside) {
+  static __device__ __forceinline__ void load_scales(const Place& place, const ScaleRows& rows, int step,
+                                                     Aside& aside) {
     if constexpr (!c.scaled()) return;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
-      load_row_scales(rows, in, step, tile, 0, aside);
-      load_row_scales(rows, in, step, tile, 1, aside);
+      load_row_scales(place, rows, step, tile, 0, aside);
+      load_row_scales(place, rows, step, tile, 1, aside);
     }
   }
 
@@ -131,12 +194,26 @@ struct Product {
     if constexpr (kInputsAhead) {
 #pragma unroll
       for (int chunk = 0; chunk < c.chunks(); ++chunk) {
-        load_eight(columns.inputs[0], input_place(step, chunk), in, aside.inputs[chunk]);
+        load_eight(columns.inputs[0], step, chunk, in, aside.inputs[chunk]);
       }
     }
   }
 
-  // Adds the products of the step in the ring's present slot to the sums, once it is there.
+  // Puts the inputs into the order of a format's pairs.
+  static __device__ __forceinline__ void pair_inputs(Aside& aside) {
+    if constexpr (kInputsAhead) {
+#pragma unroll
+      for (int chunk = 0; chunk < c.chunks(); ++chunk) {
+        unsigned pairs[4];
+        pair_up<Format::kPairsAcross>(aside.inputs[chunk], pairs);
+#pragma unroll
+        for (int w = 0; w < 4; ++w) aside.inputs[chunk][w] = pairs[w];
+      }
+    }
+  }
+
+  // Adds the products of the step in the ring's present slot to the sums, once it is there. Inputs in `aside` are
+  // paired.
   static __device__ __forceinline__ void accumulate(const Ring& ring, const Aside& aside, const Columns& columns,
                                                     int in, int step, Sums& sums) {
     device::cp_async_wait<c.stages - 1>();
@@ -158,6 +235,29 @@ struct Product {
     }
   }
 
+  // Adds up the columns of a token: its sums are in its first one then, which token_at() names.
+  static __device__ __forceinline__ void join_columns(Sums& sums) {
+    if constexpr (c.group_columns() > 1) {
+#pragma unroll
+      for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+        for (int column = 0; column < kColumnTiles; ++column) {
+#pragma unroll
+          for (int i = 0; i < 4; i += 2) {
+            float& sum = sums[tile][column][i];
+            sum += sums[tile][column][i + 1];
+            if constexpr (c.group_columns() == 4) sum += device::from_lane_xor(sum, 1);
+          }
+        }
+      }
+    }
+  }
+  // The place in its group of the token whose sum is number i of this lane's in a tile of columns, or -1.
+  static __device__ __forceinline__ int token_at(int column, int i) {
+    const int own = device::mma_d_column(lane(), i);
+    return own % c.group_columns() == 0 ? (column * kTileColumns + own) / c.group_columns() : -1;
+  }
+
  private:
   // Tiles begin at even rows, unless gate and up take turns.
   static __device__ __forceinline__ bool in_odd_row(int tile) {
@@ -165,16 +265,19 @@ struct Product {
     return lane() / 4 % 2 != 0;
   }
 
-  // The first of the eight inputs that this lane feeds to chunk `chunk`.
-  static __device__ __forceinline__ int input_place(int step, int chunk) {
-    return step * c.step_k() + lane() % 4 * c.lane_k() + chunk * 8;
-  }
+  static __device__ __forceinline__ constexpr int row_bytes(int in) { return in / 8 * c.bits(); }
 
   static __device__ __forceinline__ void load_slot(unsigned address, unsigned (&words)[4]) {
     asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                  : "r"(address)
                  : "memory");
+  }
+
+  // From ScaleRows::scales to those of the row `row` behind this lane's first.
+  static __device__ __forceinline__ long long scale_offset(const Place& place, int row) {
+    const int scale_row = c.weights == WeightFormat::fp8_block ? (place.row + row) / 128 : row;
+    return static_cast<long long>(scale_row) * c.groups(place.in) * c.scale_bytes();
   }
 
   // The group of a lane's first scale in a step.
@@ -189,28 +292,33 @@ struct Product {
     }
   }
 
-  static __device__ __forceinline__ void load_row_scales(const ScaleRows& rows, int in, int step, int tile, int half,
-                                                         Aside& aside) {
-    const int first = first_group(step), groups = c.groups(in);
+  static __device__ __forceinline__ void load_row_scales(const Place& place, const ScaleRows& rows, int step, int tile,
+                                                         int half, Aside& aside) {
+    const int first = first_group(step), groups = c.groups(place.in);
+    const int row = row_offset(tile, half, place.outputs);
+    const bool is_row = Product::is_row(place, tile, half);
+    const auto is_group = [&](int group) { return is_row && (kFullGroups || group < groups); };
+    const long long offset = c.weights == WeightFormat::fp8_block ? (place.row + row) / 128 * groups : row * groups;
+    const unsigned char* const scales = rows.scales + (offset + first) * c.scale_bytes();
     enum : int { kVector = c.scale_vector, kBytes = c.scale_vector * c.scale_bytes() };
 #pragma unroll
     for (int w = 0; w < kScaleWords; ++w) aside.scales[tile][half][w] = 0;
 #pragma unroll
     for (int i = 0; i < kScales; i += kVector) {
-      if (first + i >= groups) continue;
-      const unsigned char* const from = rows.scales[tile][half] + (first + i) * c.scale_bytes();
-      put_bits<kBytes>(from, i * c.scale_bytes(), aside.scales[tile][half]);
+      if (is_group(first + i))
+        put_bits<kBytes>(scales + i * c.scale_bytes(), i * c.scale_bytes(), aside.scales[tile][half]);
     }
     if constexpr (c.zero_point != ZeroPoint::eight) {
 #pragma unroll
       for (int i = 0; i < kScales; ++i) {
         aside.zeros[tile][half][i] = 0;
-        if (first + i >= groups) continue;
+        if (!is_group(first + i)) continue;
         if constexpr (c.zero_point == ZeroPoint::packed) {
-          aside.zeros[tile][half][i] = rows.zeros[tile][half][first + i];
+          aside.zeros[tile][half][i] = rows.zeros[row / 2 * groups + first + i];
         } else {
           unsigned bits[1] = {0};
-          put_bits<dtype_bytes(c.scale_dtype)>(rows.zeros[tile][half] + (first + i) * c.scale_bytes(), 0, bits);
+          put_bits<dtype_bytes(c.scale_dtype)>(rows.zeros + scale_offset(place, row) + (first + i) * c.scale_bytes(), 0,
+                                               bits);
           aside.zeros[tile][half][i] = bits[0];
         }
       }
@@ -236,22 +344,35 @@ struct Product {
     return words[place / 4] >> 8 * (place % 4);
   }
 
+  // Whether a step has inputs of this lane for chunk `chunk`.
+  static __device__ __forceinline__ bool has_inputs(const unsigned char* inputs, int step, int chunk, int in) {
+    return (!kZeroColumns || inputs != nullptr) &&
+           (kFullSteps || step * c.step_k() + lane() % 4 * c.lane_k() + chunk * 8 < in);
+  }
+  static __device__ __forceinline__ const unsigned char* inputs_at(const unsigned char* inputs, int step, int chunk) {
+    return inputs + step * c.step_k() * dtype_bytes(c.in_dtype) + chunk * 8 * dtype_bytes(c.in_dtype);
+  }
+
   // Eight inputs as they lie in memory, 16-bit ones; zeros where there are none.
-  static __device__ __forceinline__ void load_eight(const unsigned char* inputs, int k, int in, unsigned (&words)[4]) {
+  static __device__ __forceinline__ void load_eight(const unsigned char* inputs, int step, int chunk, int in,
+                                                    unsigned (&words)[4]) {
 #pragma unroll
     for (int w = 0; w < 4; ++w) words[w] = 0;
-    if (inputs != nullptr && k < in) device::load_words<16, device::CacheHint::normal>(inputs + 2 * k, words);
+    if (has_inputs(inputs, step, chunk, in)) {
+      device::load_words<16, device::CacheHint::normal>(inputs_at(inputs, step, chunk), words);
+    }
   }
 
   // Eight inputs as elements, in parts that add up to them.
-  static __device__ __forceinline__ void load_parts(const unsigned char* inputs, int k, int in,
+  static __device__ __forceinline__ void load_parts(const unsigned char* inputs, int step, int chunk, int in,
                                                     unsigned (&words)[kParts][4]) {
     if constexpr (kParts == 1) {
-      load_eight(inputs, k, in, words[0]);
+      load_eight(inputs, step, chunk, in, words[0]);
     } else {
       float values[8] = {};
-      if (inputs != nullptr && k < in)
-        device::load_elements<c.in_dtype, 16 / dtype_bytes(c.in_dtype), 8>(inputs, k, values);
+      if (has_inputs(inputs, step, chunk, in)) {
+        device::load_elements<c.in_dtype, 16 / dtype_bytes(c.in_dtype), 8>(inputs_at(inputs, step, chunk), 0, values);
+      }
 #pragma unroll
       for (int part = 0; part < kParts; ++part) {
 #pragma unroll
@@ -267,15 +388,15 @@ struct Product {
     unsigned b[kColumnTiles][kParts][4];
 #pragma unroll
     for (int column = 0; column < kColumnTiles; ++column) {
-      unsigned words[kParts][4];
       if constexpr (kInputsAhead) {
 #pragma unroll
-        for (int w = 0; w < 4; ++w) words[0][w] = aside.inputs[chunk][w];
+        for (int w = 0; w < 4; ++w) b[column][0][w] = aside.inputs[chunk][w];
       } else {
-        load_parts(columns.inputs[column], input_place(step, chunk), in, words);
-      }
+        unsigned words[kParts][4];
+        load_parts(columns.inputs[column], step, chunk, in, words);
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
+        for (int part = 0; part < kParts; ++part) pair_up<Format::kPairsAcross>(words[part], b[column][part]);
+      }
     }
     // The fragments of all tiles, then all tiles' products in turn: an mma that waits for the one before it on the same
     // sums would wait 33 clocks.
@@ -336,10 +457,10 @@ struct Product {
               : c.scale_dtype > (bits_at(aside.scales[tile][half], index * c.scale_bytes()));
         }
         if constexpr (Format::kBiased) {
-          offset = 24.0f;  // 16 and the middle of 0 .. 15
+          offset = Format::kBias + 8.0f;  // 8 is the middle of 0 .. 15
           if constexpr (c.zero_point == ZeroPoint::packed) {
-            offset =
-                16.0f + static_cast<float>(aside.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
+            offset = Format::kBias +
+                     static_cast<float>(aside.zeros[tile][half][index % kZeros] >> (in_odd_row(tile) ? 4 : 0) & 15u);
           } else if constexpr (c.zero_point == ZeroPoint::real) {
             zero = scale_of<c.weights, c.scale_dtype>(aside.zeros[tile][half][index % kZeros]);
           }

@@ -36,6 +36,14 @@ __device__ __forceinline__ unsigned permute_bytes(unsigned a, unsigned b, unsign
   return d;
 }
 
+// (a & kMask) | base in one instruction, which has room for one constant only: `base` is in a register.
+template <unsigned kMask>
+__device__ __forceinline__ unsigned masked_onto(unsigned a, unsigned base) {
+  unsigned d;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "n"(kMask), "r"(base));
+  return d;
+}
+
 // What of x a bf16 keeps, and the rest.
 __device__ __forceinline__ unsigned take_bf16(float& low, float& high) {
   const float values[2] = {low, high};
@@ -52,10 +60,13 @@ struct Weights {
   enum : bool {
     // Pairs are weights j and j + 4 of an eight: both halves of a word are masked at once.
     kPairsAcross = weight_bits(kFormat) == 4,
-    // Elements are weights plus 16: the exponent's bits are put over a nibble, and nothing is subtracted. What that
-    // adds to a sum is 16 times the sum of the group's inputs, which one more mma yields for all rows at once.
+    // Elements are weights plus kBias: the exponent's bits are put over a nibble, and nothing is subtracted. What that
+    // adds to a sum is kBias times the sum of the group's inputs, which one more mma yields for all rows at once.
     kBiased = kFormat == WeightFormat::int4,
   };
+  // The last bit of 128.0 in bf16 is a 1, so a nibble there needs no shift if it is the word's first; in fp16 bit 4 of
+  // 64.0 is, where the second nibble lies.
+  enum : int { kBias = kF16 ? 64 : 128 };
 
   static __device__ __forceinline__ void fragment(const unsigned (&words)[4], int chunk, unsigned (&a)[4]) {
     if constexpr (kFormat == WeightFormat::bf16 || kFormat == WeightFormat::f16) {
@@ -81,15 +92,14 @@ struct Weights {
   }
 
  private:
-  // 16 + q: of 16.0 the last bit before the point is bit 3 of a bf16 and bit 6 of an fp16.
   static __device__ __forceinline__ void nibbles(unsigned word, unsigned (&a)[4]) {
-    constexpr unsigned kMask = both<kF16>(0x0078, 0x03c0), kSixteen = both<kF16>(0x4180, 0x4c00);
-    constexpr int kPlace = kF16 ? 6 : 3;
+    constexpr unsigned kMask = both<kF16>(0x000f, 0x00f0);
+    constexpr unsigned kBits = both<kF16>(0x4300, 0x5400);
+    constexpr int kPlace = kF16 ? 4 : 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int right = 4 * j - kPlace;
-      const unsigned moved = right > 0 ? word >> right : word << -right;
-      a[j] = (moved & kMask) | kSixteen;
+      a[j] = masked_onto<kMask>(right > 0 ? word >> right : word << -right, kBits);
     }
   }
 

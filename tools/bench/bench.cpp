@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
     gdnjit::bench::register_decode_benchmarks();
     gdnjit::bench::register_prefill_benchmarks();
     gdnjit::bench::register_experts_benchmarks();
+    gdnjit::bench::register_few_tokens_benchmarks();
     benchmark::RunSpecifiedBenchmarks();
     benchmark::Shutdown();
     return 0;

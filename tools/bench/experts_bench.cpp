@@ -3,85 +3,17 @@
 // gpu_moe_grouped_test's affair.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <string>
-#include <vector>
 
 #include "codegen/registry.h"
 #include "runtime/device_choice.h"
-#include "runtime/dlpack.h"
-#include "runtime/plan.h"
 #include "runtime/runtime_impl.h"
 #include "tools/bench/fixture.h"
+#include "tools/bench/moe_tensors.h"
 
 namespace gdnjit::bench {
 namespace {
-
-// Bytes of bf16 numbers in (-1/32, 1/32), or of e4m3 in (-1, 1), repeated through a tensor: weights of gigabytes are
-// not drawn one by one.
-std::vector<std::byte> pattern(bool e4m3) {
-  std::vector<std::byte> bytes(64U << 20);
-  std::uint32_t random = 1;
-  for (std::size_t i = 0; i < bytes.size(); i += 2) {
-    random = random * 1664525 + 1013904223;
-    const auto bits = static_cast<std::uint16_t>(e4m3 ? (random >> 12 & 0x8f8f) | 0x2020
-                                                      : (random >> 16 & 0x807f) | (120 - (random >> 8 & 3)) << 7);
-    std::memcpy(bytes.data() + i, &bits, 2);
-  }
-  return bytes;
-}
-
-// k different experts for each token, all of them equally often.
-std::vector<std::int32_t> even_ids(std::int64_t tokens, int k, int experts) {
-  std::vector<std::int32_t> ids;
-  std::uint32_t random = 1;
-  for (std::int64_t m = 0; m < tokens; ++m) {
-    random = random * 1664525 + 1013904223;
-    const std::uint32_t first = random >> 8, step = 2 * (random >> 20) + 1;  // odd: E is a power of two
-    for (int s = 0; s < k; ++s) {
-      ids.push_back(static_cast<std::int32_t>((first + static_cast<std::uint32_t>(s) * step) %
-                                              static_cast<std::uint32_t>(experts)));
-    }
-  }
-  return ids;
-}
-
-class Tensors {
- public:
-  Tensors(Device& device, const OperatorPlan& plan, std::span<const std::int32_t> ids) {
-    const std::vector<std::byte> wide = pattern(false), narrow = pattern(true);
-    for (const TensorSpec& spec : plan.tensors()) {
-      TensorView view{.data = nullptr, .dtype = spec.dtype};
-      view.rank = static_cast<int>(spec.shape.size());
-      std::int64_t count = 1;
-      for (std::size_t i = spec.shape.size(); i-- > 0;) {
-        view.shape[i] = spec.shape[i];
-        view.strides[i] = count;
-        count *= spec.shape[i];
-      }
-      const auto bytes = static_cast<std::size_t>(count * dtype_bytes(spec.dtype));
-      const std::vector<std::byte>& numbers = spec.dtype == DType::u8 ? narrow : wide;
-      memory_.emplace_back(device, bytes, spec.name);
-      view.data = memory_.back().data();
-      if (spec.name == "topk_ids") {
-        device.copy_in(view.data, ids.data(), ids.size_bytes(), nullptr);
-      } else if (spec.role == TensorRole::input) {
-        for (std::size_t at = 0; at < bytes; at += numbers.size()) {
-          device.copy_in(static_cast<std::byte*>(view.data) + at, numbers.data(), std::min(numbers.size(), bytes - at),
-                         nullptr);
-        }
-      }
-      views_.push_back(view);
-    }
-  }
-  std::span<const TensorView> views() const { return views_; }
-
- private:
-  std::vector<DeviceBuffer> memory_;
-  std::vector<TensorView> views_;
-};
 
 struct Layer {
   const char* name;
@@ -99,7 +31,7 @@ void experts(benchmark::State& state, const char* operator_name) {
       fmt::format("M={} D={} I={} E={} k={}{}", state.range(1), layer.hidden, layer.intermediate, layer.experts,
                   layer.top_k, state.range(2) == 1 ? " weights=fp8_block activations=fp8" : "")));
   const auto first = make_plan(runtime.impl(), op, problem);
-  const Tensors tensors(device, *first, even_ids(state.range(1), layer.top_k, layer.experts));
+  const MoeTensors tensors(device, *first, layer.top_k, layer.experts);
   double best_us = 0;
   std::string best;
   for (auto _ : state) {

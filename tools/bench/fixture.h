@@ -58,6 +58,7 @@ double replay_us(Device& device, const OperatorPlan& plan, std::span<const Tenso
 void register_decode_benchmarks();
 void register_prefill_benchmarks();
 void register_experts_benchmarks();
+void register_few_tokens_benchmarks();
 
 // A benchmark of a fresh process calls the program again with this argument and a folder; see cold_process.cpp.
 inline constexpr char kColdProcessArgument[] = "--cold-process";
