@@ -436,6 +436,7 @@ struct Token {
   // norm needs the whole head first: its outputs are kept.
   static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at, int t,
                                                       const float (&output)[kValues]) {
+    // (Found here and not where it is used: else ptxas would rather free registers and load q behind the sums of k.)
     const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head;
     void* start = device::element<c.output_dtype>(p.o, offset + at.first_value);
     constexpr int kGroup = c.lanes_k < kValues ? c.lanes_k : kValues;

@@ -127,7 +127,7 @@ struct Walk : Token<c> {
   template <bool kQuery>
   static __device__ __forceinline__ void load_token(const StepParams& p, const Place& at, int t, Keys& keys,
                                                     Scalars& scalars) {
-    Base::load(p, at, t, scalars);
+    Base::load(p, at, t, scalars);  // first: after q and k, ptxas puts some of their loads behind the sums of others
     Base::template load<kQuery>(p, at, t, 0, keys);
   }
 
