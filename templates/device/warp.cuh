@@ -101,9 +101,7 @@ template <int kLanes, int kStride>
 __device__ __forceinline__ float sum_over_lanes(float value) {
   static_assert(kLanes * kStride <= kWarpLanes);
 #pragma unroll
-  for (int offset = kStride; offset < kLanes * kStride; offset *= 2) {
-    value += from_lane_xor(value, offset);
-  }
+  for (int lanes = 1; lanes < kLanes; lanes *= 2) value += from_lane_xor(value, lanes * kStride);
   return value;
 }
 

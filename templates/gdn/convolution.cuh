@@ -77,13 +77,13 @@ struct Convolution : MixerPlan<c> {
   // As it lies in memory, so that loads stay in flight until all are issued.
   struct Filter {
     device::Word<c.conv_dtype> weight[kWeightAccesses][kWeightWords];
-    device::Word<c.conv_dtype> bias[1];
+    device::Word<c.conv_dtype> bias;
   };
   struct Past {
-    device::Word<c.conv_state_dtype> inputs[kPast][1];  // the state, the oldest first
+    device::Word<c.conv_state_dtype> inputs[kPast];  // the state, the oldest first
   };
   struct Ahead {
-    device::Word<c.io_dtype> inputs[kAhead][1];  // of consecutive tokens
+    device::Word<c.io_dtype> inputs[kAhead];  // of consecutive tokens
   };
 
   static __device__ __forceinline__ void load(const MixerParams& p, const Channel& channel, Filter& filter) {
@@ -94,7 +94,7 @@ struct Convolution : MixerPlan<c> {
       device::load_vector<c.conv_dtype, kVector, device::CacheHint::normal>(
           device::element<c.conv_dtype>(weights, i * kVector), filter.weight[i]);
     }
-    if constexpr (c.conv_bias) Base::template load_word<c.conv_dtype>(p.conv_bias, channel.index, filter.bias);
+    if constexpr (c.conv_bias) filter.bias = device::load_word<c.conv_dtype>(p.conv_bias, channel.index);
   }
 
   static __device__ __forceinline__ void load(const MixerParams& p, const Place& at, const Channel& channel,
@@ -107,7 +107,7 @@ struct Convolution : MixerPlan<c> {
 #pragma unroll
     for (int j = 0; j < kPast; ++j) {
       const long long offset = channel.index * strides.channel + j * strides.input;
-      Base::template load_word<c.conv_state_dtype>(states, offset, past.inputs[j]);
+      past.inputs[j] = device::load_word<c.conv_state_dtype>(states, offset);
     }
   }
 
@@ -116,7 +116,7 @@ struct Convolution : MixerPlan<c> {
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const int t = kTokens % kAhead == 0 || first + i < kTokens ? first + i : kTokens - 1;
-      Base::template load_word<c.io_dtype>(channel.inputs, t * channel.token, ahead.inputs[i]);
+      ahead.inputs[i] = device::load_word<c.io_dtype>(channel.inputs, t * channel.token);
     }
   }
 
@@ -133,7 +133,7 @@ struct Convolution : MixerPlan<c> {
       window[j] = device::load_scalar<c.io_dtype>(channel.inputs, token * channel.token);
 #pragma unroll
       for (int m = 0; m < kPast; ++m) {
-        window[j] = n == m - kPast ? Base::template number<c.conv_state_dtype>(past.inputs[m]) : window[j];
+        window[j] = n == m - kPast ? device::number<c.conv_state_dtype>(past.inputs[m]) : window[j];
       }
       const int parent = Ways::parent_of(p, at, token);
       const int before = parent < 0 || parent >= token ? -1 : parent;
@@ -147,7 +147,7 @@ struct Convolution : MixerPlan<c> {
                                                     const Past& past, Ahead& ahead, Visit visit) {
     float window[kWidth] = {};
 #pragma unroll
-    for (int j = 0; j < kPast; ++j) window[j + 1] = Base::template number<c.conv_state_dtype>(past.inputs[j]);
+    for (int j = 0; j < kPast; ++j) window[j + 1] = device::number<c.conv_state_dtype>(past.inputs[j]);
 #pragma unroll 1
     for (int first = 0; first < kTokens; first += kAhead) {
 #pragma unroll
@@ -159,7 +159,7 @@ struct Convolution : MixerPlan<c> {
         } else {
 #pragma unroll
           for (int j = 0; j < kPast; ++j) window[j] = window[j + 1];
-          window[kPast] = Base::template number<c.io_dtype>(ahead.inputs[i]);
+          window[kPast] = device::number<c.io_dtype>(ahead.inputs[i]);
         }
         visit(t, window);
       }
@@ -179,7 +179,7 @@ struct Convolution : MixerPlan<c> {
       device::unpack<c.conv_dtype, kVector>(filter.weight[i], weight + i * kVector);
     }
     float sum = 0.0f;
-    if constexpr (c.conv_bias) sum = Base::template number<c.conv_dtype>(filter.bias);
+    if constexpr (c.conv_bias) sum = device::number<c.conv_dtype>(filter.bias);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) sum = fmaf(weight[j], window[j], sum);
     return sum * device::sigmoid(sum);

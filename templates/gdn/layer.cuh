@@ -74,6 +74,16 @@ __device__ __forceinline__ float log_decay(float x, float rate, float bias) {
   }
 }
 
+// alpha = exp(g) from the gate's input x.
+template <auto c>
+__device__ __forceinline__ float decay(float x, float rate, float bias) {
+  if constexpr (c.gate == Gate::alpha) {
+    return x;
+  } else {
+    return device::exponential(log_decay<c>(x, rate, bias));
+  }
+}
+
 // beta from its input x, which Beta::none does not have.
 template <auto c>
 __device__ __forceinline__ float write_strength(float x) {

@@ -84,14 +84,14 @@ struct Mixer : MixerPlan<c> {
   }
 
   static __device__ __forceinline__ void load_gate(const MixerParams& p, const Place& at, int t, int column,
-                                                   device::Word<c.io_dtype> (&word)[1]) {
+                                                   device::Word<c.io_dtype>& word) {
     const int token = t < kTokens ? t : kTokens - 1;
     const long long offset = Base::head_offset(p.z_strides, at, token);
-    Base::template load_word<c.io_dtype>(p.z, offset + (column < kV ? column : kV - 1), word);
+    word = device::load_word<c.io_dtype>(p.z, offset + (column < kV ? column : kV - 1));
   }
   static __device__ __forceinline__ void load_weight(const MixerParams& p, int column,
-                                                     device::Word<c.gated_norm_dtype> (&word)[1]) {
-    Base::template load_word<c.gated_norm_dtype>(p.norm_weight, column < kV ? column : kV - 1, word);
+                                                     device::Word<c.gated_norm_dtype>& word) {
+    word = device::load_word<c.gated_norm_dtype>(p.norm_weight, column < kV ? column : kV - 1);
   }
 
   // Loads in flight from the beginning to the end.
@@ -107,10 +107,10 @@ struct Mixer : MixerPlan<c> {
   }
 
   // w act(z)
-  static __device__ __forceinline__ float gain(const device::Word<c.io_dtype> (&z_word)[1],
-                                               const device::Word<c.gated_norm_dtype> (&weight_word)[1]) {
-    const float z = Base::template number<c.io_dtype>(z_word);
-    const float weight = Base::template number<c.gated_norm_dtype>(weight_word);
+  static __device__ __forceinline__ float gain(device::Word<c.io_dtype> z_word,
+                                               device::Word<c.gated_norm_dtype> weight_word) {
+    const float z = device::number<c.io_dtype>(z_word);
+    const float weight = device::number<c.gated_norm_dtype>(weight_word);
     const float gate = device::sigmoid(z);
     return weight * (c.gated_norm == GatedNorm::silu ? z * gate : gate);
   }
@@ -233,8 +233,8 @@ struct MixerStep : Step<c> {
   static __device__ __forceinline__ void next_turn(Place& at) {
     constexpr long long kDistance = static_cast<long long>(c.block_v) * (Base::kIsVk ? c.head_dim_k : 1);
     at.first_value += c.block_v;
-    at.state_in = device::element<c.state_dtype>(at.state_in, kDistance);
-    at.state_out = device::element<c.state_dtype>(at.state_out, kDistance);
+    at.state_in += kDistance;
+    at.state_out += kDistance;
   }
 
   static __device__ __forceinline__ void run(const MixerParams& p) {
@@ -248,13 +248,13 @@ struct MixerStep : Step<c> {
     at.turns = 1;
     at.ticket = 0;
     if constexpr (c.turns == 1) {
-      Walk<c>::run_tokens(p, at);
+      Walk<c>::walk(p, at);
     } else {
       const int rest = c.blocks_v() - MixerPlan<c>::rank() * c.turns;
       at.turns = rest < c.turns ? rest : c.turns;
 #pragma unroll 1
       for (; at.turn < at.turns; ++at.turn) {
-        Walk<c>::run_tokens(p, at);
+        Walk<c>::walk(p, at);
         next_turn(at);
       }
     }

@@ -12,6 +12,7 @@ struct Recurrent : Walk<c> {
   static_assert(c.state_steps == StatePlace::none && c.num_accepted == StatePlace::none && !c.tree);
   using Base = Token<c>;
   using typename Base::Place;
+  using typename Base::StateElement;
 
   static __device__ __forceinline__ Place locate(const StepParams& p) {
     Place at = Base::locate();
@@ -30,7 +31,7 @@ struct Recurrent : Walk<c> {
         at.padded = row < first_slot<c>();
       }
       const long long offset = row * p.state_in_strides.row + at.hv * p.state_in_strides.head;
-      at.state_in = device::element<c.state_dtype>(p.state_in, offset + start);
+      at.state_in = static_cast<const StateElement*>(p.state_in) + (offset + start);
     }
     if constexpr (c.final_state != StatePlace::none) {
       long long row = at.b;
@@ -41,12 +42,15 @@ struct Recurrent : Walk<c> {
         if (c.passes() > 1 && !at.writes_state) at.padded = true;
       }
       const long long offset = row * p.state_out_strides.row + at.hv * p.state_out_strides.head;
-      at.state_out = device::element<c.state_dtype>(p.state_out, offset + start);
+      at.state_out = static_cast<StateElement*>(p.state_out) + (offset + start);
     }
     return at;
   }
 
-  static __device__ __forceinline__ void run(const StepParams& p) { Walk<c>::walk(p, locate(p)); }
+  static __device__ __forceinline__ void run(const StepParams& p) {
+    Place at = locate(p);
+    Walk<c>::walk(p, at);
+  }
 };
 
 }  // namespace gdnjit::gdn

@@ -13,6 +13,7 @@ struct Step : Walk<c> {
   static_assert(!c.ragged);
   using Base = Token<c>;
   using typename Base::Place;
+  using typename Base::StateElement;
 
   static __device__ __forceinline__ Place locate(const StepParams& p) {
     Place at = Base::locate();
@@ -38,7 +39,7 @@ struct Step : Walk<c> {
         offset = row * strides.row + (accepted - 1) * strides.token + at.hv * strides.head;
       }
     }
-    at.state_in = device::element<c.state_dtype>(states, offset + start);
+    at.state_in = static_cast<const StateElement*>(states) + (offset + start);
     at.row_in = row;
     at.accepted = accepted;
 
@@ -49,13 +50,16 @@ struct Step : Walk<c> {
         at.writes_state = row >= first_slot<c>();
       }
       offset = row * p.state_out_strides.row + at.hv * p.state_out_strides.head;
-      at.state_out = device::element<c.state_dtype>(p.state_out, offset + start);
+      at.state_out = static_cast<StateElement*>(p.state_out) + (offset + start);
       at.row_out = row;
     }
     return at;
   }
 
-  static __device__ __forceinline__ void run(const StepParams& p) { Walk<c>::walk(p, locate(p)); }
+  static __device__ __forceinline__ void run(const StepParams& p) {
+    Place at = locate(p);
+    Walk<c>::walk(p, at);
+  }
 };
 
 }  // namespace gdnjit::gdn

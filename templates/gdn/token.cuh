@@ -49,16 +49,27 @@ struct Token {
     kKeys = c.lane_keys(),      // keys of a lane in one pass
     kValues = c.lane_values(),  // columns of a lane
     kValueChunk = c.value_chunk(),
+    kLanesV = c.lanes_v(),
+    kKeyStride = kIsVk ? 1 : c.lanes_v(),  // between lanes that share a column
+    kWarpColumns = c.warp_v(),
+    kHeadBlocks = c.head_blocks(),
+    kBlockColumns = c.block_columns(),
+    kPasses = c.passes(),
     // One access holds state_vector elements: keys of one column (vk) or columns of one key (kv).
     kVector = c.state_vector,
+    kAccessBytes = c.state_vector * dtype_bytes(c.state_dtype),
     kWords = device::words_of<c.state_dtype>(c.state_vector),
     kTileRows = kIsVk ? c.lane_keys() / c.state_vector : c.lane_keys(),         // accesses along K
     kTileColumns = kIsVk ? c.lane_values() : c.lane_values() / c.state_vector,  // accesses along V
     // The same of q and k: key_vector keys an access.
+    kKeyBytes = c.key_vector * dtype_bytes(c.input_dtype()),
     kKeyWords = device::words_of<c.input_dtype()>(c.key_vector),
     kKeyAccesses = c.lane_keys() / c.key_vector,
   };
+  // Elements as they lie in memory, and in registers.
+  using StateElement = device::Stored<c.state_dtype>;
   using StateWord = device::Word<c.state_dtype>;
+  using InputElement = device::Stored<c.input_dtype()>;
   using InputWord = device::Word<c.input_dtype()>;
 
   // The state of one pass as it lies in memory; 16-bit states stay two to a register.
@@ -74,12 +85,12 @@ struct Token {
   struct Keys {
     InputWord q[kKeyAccesses][kKeyWords];
     InputWord k[kKeyAccesses][kKeyWords];
-    device::Word<c.gate_dtype> gate[kChannelGate ? kKeys : 1][1];  // per channel
+    device::Word<c.gate_dtype> gate[kChannelGate ? kKeys : 1];  // per channel
   };
   struct Scalars {
-    device::Word<c.gate_dtype> gate[1];  // per head
-    device::Word<c.beta_dtype> beta[1];
-    InputWord v[kValues][1];
+    device::Word<c.gate_dtype> gate;  // per head
+    device::Word<c.beta_dtype> beta;
+    InputWord v[kValues];
   };
 
   // q, k and the per-channel decay of a lane's keys in one pass.
@@ -94,22 +105,22 @@ struct Token {
   struct Place {
     int b, hv, h, j;  // sequence; value head, as key head h and place j in its group
     int lane_k;
-    int first_key;          // the lane's first key of a pass
-    int first_value;        // the lane's first column
-    int tokens;             // T of this sequence
-    long long first_token;  // ragged: where the sequence starts
-    const void* state_in;   // the head's state, at (first_key, first_value)
-    void* state_out;
+    int first_key;                 // the lane's first key of a pass
+    int first_value;               // the lane's first column
+    int tokens;                    // T of this sequence
+    long long first_token;         // ragged: where the sequence starts
+    const StateElement* state_in;  // the head's state, at (first_key, first_value)
+    StateElement* state_out;
     bool padded;  // the row holds no sequence
     bool writes_state;
     // Of a mixer: the rows of both states; if the initial one is that after some tokens of the last call, their number;
     // and what its phases hand on to the later ones.
     long long row_in, row_out;
     long long accepted;
-    int turn, turns;  // the block of V at hand, and how many this thread block serves
-    unsigned ticket;  // readers of the convolution's state before this block
-    device::Word<c.io_dtype> gates[c.early_gates()][1];  // z of the outputs that this thread finishes
-    device::Word<c.gated_norm_dtype> norm_weights[c.early_weights()][1];
+    int turn, turns;                                  // the block of V at hand, and how many this thread block serves
+    unsigned ticket;                                  // readers of the convolution's state before this block
+    device::Word<c.io_dtype> gates[c.early_gates()];  // z of the outputs that this thread finishes
+    device::Word<c.gated_norm_dtype> norm_weights[c.early_weights()];
   };
 
   // Sums over K, of q and k as they came: the norms' factors are applied to the results, so that the sums need not
@@ -126,16 +137,14 @@ struct Token {
   // Distance of a lane's i-th key from its first: chunks of key_chunk keys, dealt to the lanes in turn.
   static constexpr int key_distance(int i) { return (i / c.key_chunk) * (c.lanes_k * c.key_chunk) + i % c.key_chunk; }
   // Distance of a lane's n-th column from its first, dealt likewise in chunks of value_chunk.
-  static constexpr int value_distance(int n) {
-    return (n / kValueChunk) * (c.lanes_v() * kValueChunk) + n % kValueChunk;
-  }
+  static constexpr int value_distance(int n) { return (n / kValueChunk) * (kLanesV * kValueChunk) + n % kValueChunk; }
 
   // Chunks divide K and V, so a chunk is inside or outside as a whole.
   static __device__ __forceinline__ bool key_inside(const Place& at, int pass, int i) {
-    return !kMaskK || at.first_key + pass * c.block_k + key_distance(i) < kK;
+    return at.first_key + pass * c.block_k + key_distance(i) < kK;
   }
   static __device__ __forceinline__ bool value_inside(const Place& at, int n) {
-    return !kMaskV || at.first_value + value_distance(n) < kV;
+    return at.first_value + value_distance(n) < kV;
   }
 
   // Token t of the sequence in a tensor.
@@ -144,9 +153,6 @@ struct Token {
     if constexpr (c.tokens == 1) return at.b * strides.batch;
     return at.b * strides.batch + t * strides.token;
   }
-  static __device__ __forceinline__ long long key_head_offset(const HeadStrides& strides, const Place& at, int t) {
-    return token_offset(strides, at, t) + at.h * strides.key_head;
-  }
   static __device__ __forceinline__ long long head_offset(const HeadStrides& strides, const Place& at, int t) {
     return token_offset(strides, at, t) + at.h * strides.key_head + at.j * strides.group;
   }
@@ -154,14 +160,18 @@ struct Token {
   // The lane's first key and column in access (row, column); its elements follow along K (vk) or V (kv).
   static constexpr int element_key(int row, int e) { return kIsVk ? row * kVector + e : row; }
   static constexpr int element_value(int column, int e) { return kIsVk ? column : column * kVector + e; }
-  // Distance in elements of that access from the lane's first.
-  static constexpr long long access_distance(int row, int column) {
-    const long long key = key_distance(element_key(row, 0));
-    const long long value = value_distance(element_value(column, 0));
-    return kIsVk ? value * kK + key : key * kV + value;
+  static __device__ __forceinline__ bool access_inside(const Place& at, int pass, int row, int column) {
+    return (!kMaskK || key_inside(at, pass, element_key(row, 0))) &&
+           (!kMaskV || value_inside(at, element_value(column, 0)));
   }
+  // Distance in elements of that access from the lane's first: an access along K (vk) or V (kv) is a chunk.
+  static constexpr long long access_distance(int row, int column) {
+    if constexpr (kIsVk) return column * (kLanesV * kK) + row * (c.lanes_k * kVector);
+    return key_distance(row) * kV + column * (kLanesV * kVector);
+  }
+  // From one pass to the next.
   static constexpr long long pass_distance(int pass) {
-    return static_cast<long long>(pass) * c.block_k * (kIsVk ? 1 : c.head_dim_v);
+    return static_cast<long long>(pass) * c.block_k * (kIsVk ? 1 : kV);
   }
 
   // ---- phase 1: where --------------------------------------------------------------------------------------
@@ -173,19 +183,18 @@ struct Token {
     const unsigned lane = threadIdx.x % device::kWarpLanes;
     const unsigned warp = threadIdx.x / device::kWarpLanes;
     // Neighbouring lanes lie along the contiguous dimension of the state.
-    at.lane_k = static_cast<int>(kIsVk ? lane % c.lanes_k : lane / c.lanes_v());
-    const unsigned lane_v = kIsVk ? lane / c.lanes_k : lane % c.lanes_v();
+    at.lane_k = static_cast<int>(kIsVk ? lane % c.lanes_k : lane / kLanesV);
+    const unsigned lane_v = kIsVk ? lane / c.lanes_k : lane % kLanesV;
 
     const unsigned block = blockIdx.x;
-    const unsigned head_block = block / c.head_blocks();
+    const unsigned head_block = block / kHeadBlocks;
     at.hv = static_cast<int>(head_block % c.heads_v);
     at.b = c.batch == 1 ? 0 : static_cast<int>(head_block / c.heads_v);
     const ValueHead head = value_head<c>(at.hv);
     at.h = head.h;
     at.j = head.j;
     at.first_key = at.lane_k * c.key_chunk;
-    at.first_value =
-        static_cast<int>(block % c.head_blocks() * c.block_columns() + warp * c.warp_v() + lane_v * kValueChunk);
+    at.first_value = static_cast<int>(block % kHeadBlocks * kBlockColumns + warp * kWarpColumns + lane_v * kValueChunk);
     at.tokens = c.tokens;
     at.first_token = 0;
     at.state_in = nullptr;
@@ -207,49 +216,47 @@ struct Token {
 
   // ---- phase 2: loads --------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void load_state(const void* state, const Place& at, int pass, Packed& tile) {
-    const void* start = device::element<c.state_dtype>(state, pass_distance(pass));
+  static __device__ __forceinline__ void load_state(const StateElement* state, const Place& at, int pass,
+                                                    Packed& tile) {
+    if constexpr (kPasses > 1) state += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
       for (int row = 0; row < kTileRows; ++row) {
         StateWord(&words)[kWords] = tile.words[row][column];
-        if (key_inside(at, pass, element_key(row, 0)) && value_inside(at, element_value(column, 0))) {
-          const void* source = device::element<c.state_dtype>(start, access_distance(row, column));
-          device::load_vector<c.state_dtype, kVector, c.cache_hint>(source, words);
-        } else {
+        if constexpr (kMaskK || kMaskV) {
+          if (!access_inside(at, pass, row, column)) {
 #pragma unroll
-          for (int w = 0; w < kWords; ++w) words[w] = 0;
+            for (int w = 0; w < kWords; ++w) words[w] = 0;
+            continue;
+          }
         }
+        device::load_words<kAccessBytes, c.cache_hint>(state + access_distance(row, column), words);
       }
     }
   }
 
-  // Elements of q, k or v: from memory, or from where the block staged them behind the convolution.
-  template <int kElements, int kWords>
-  static __device__ __forceinline__ void load_input(const void* source, InputWord (&words)[kWords]) {
-    if constexpr (kConvolved) {
-      Mixer<c>::template load_staged<kElements>(source, words);
-    } else {
-      device::load_vector<c.io_dtype, kElements, device::CacheHint::normal>(source, words);
-    }
-  }
-
-  // A lane's keys of the vector that starts at `base`. In a staged row the keys of a chunk may lie apart.
+  // A lane's keys of the vector at `offset`: in memory, or where the block staged it behind the convolution; there the
+  // keys of a chunk may lie apart. (One 64-bit sum, then constants: else the compiler computes each access' address.)
   static __device__ __forceinline__ void load_keys(const void* base, long long offset, const Place& at, int pass,
                                                    InputWord (&words)[kKeyAccesses][kKeyWords]) {
-    const int first = at.first_key + pass * c.block_k;
     constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
-    const void* start = device::element<c.input_dtype()>(base, offset + first / kApart);
+    offset += (at.first_key + pass * c.block_k) / kApart;
+    const InputElement* keys = static_cast<const InputElement*>(base) + offset;
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
-      if (key_inside(at, pass, i)) {
-        const int distance = kConvolved ? c.staged_place(key_distance(i)) : key_distance(i);
-        load_input<c.key_vector>(device::element<c.input_dtype()>(start, distance), words[access]);
-      } else {
+      if constexpr (kMaskK) {
+        if (!key_inside(at, pass, i)) {
 #pragma unroll
-        for (int w = 0; w < kKeyWords; ++w) words[access][w] = 0;
+          for (int w = 0; w < kKeyWords; ++w) words[access][w] = 0;
+          continue;
+        }
+      }
+      if constexpr (kConvolved) {
+        Mixer<c>::template load_staged<c.key_vector>(keys + c.staged_place(key_distance(i)), words[access]);
+      } else {
+        device::load_words<kKeyBytes, device::CacheHint::normal>(keys + key_distance(i), words[access]);
       }
     }
   }
@@ -261,73 +268,52 @@ struct Token {
       if constexpr (kQuery) load_keys(Mixer<c>::staged(t), 0, at, pass, keys.q);
       load_keys(Mixer<c>::staged(t), c.staged_key(), at, pass, keys.k);
     } else {
-      if constexpr (kQuery) load_keys(p.q, key_head_offset(p.q_strides, at, t), at, pass, keys.q);
-      load_keys(p.k, key_head_offset(p.k_strides, at, t), at, pass, keys.k);
+      const long long q = token_offset(p.q_strides, at, t) + at.h * p.q_strides.key_head;
+      const long long k = token_offset(p.k_strides, at, t) + at.h * p.k_strides.key_head;
+      if constexpr (kQuery) load_keys(p.q, q, at, pass, keys.q);
+      load_keys(p.k, k, at, pass, keys.k);
     }
     if constexpr (kChannelGate) {
       const int first = at.first_key + pass * c.block_k;
       const void* gate = device::element<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t) + first);
 #pragma unroll
       for (int i = 0; i < kKeys; ++i) {
-        keys.gate[i][0] = 0;
-        if (key_inside(at, pass, i)) load_word<c.gate_dtype>(gate, key_distance(i), keys.gate[i]);
+        keys.gate[i] = 0;
+        if (!kMaskK || key_inside(at, pass, i)) keys.gate[i] = device::load_word<c.gate_dtype>(gate, key_distance(i));
       }
     }
   }
 
   static __device__ __forceinline__ void load(const StepParams& p, const Place& at, int t, Scalars& scalars) {
-    if constexpr (kHeadGate) load_word<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t), scalars.gate);
+    if constexpr (kHeadGate) {
+      scalars.gate = device::load_word<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t));
+    }
     if constexpr (c.beta != Beta::none) {
-      load_word<c.beta_dtype>(p.beta, head_offset(p.beta_strides, at, t), scalars.beta);
+      scalars.beta = device::load_word<c.beta_dtype>(p.beta, head_offset(p.beta_strides, at, t));
     }
-  }
-
-  static __device__ __forceinline__ void load_values(const StepParams& p, const Place& at, int t, Scalars& scalars) {
-    const void* start = nullptr;
     if constexpr (kConvolved) {
-      start = Mixer<c>::staged(t) + c.staged_value() + at.first_value - Mixer<c>::first_column();
-    } else {
-      start = device::element<c.io_dtype>(p.v, head_offset(p.v_strides, at, t) + at.first_value);
-    }
+      const float* start = Mixer<c>::staged(t) + c.staged_value() + at.first_value - Mixer<c>::first_column();
 #pragma unroll
-    for (int n = 0; n < kValues; ++n) {
-      scalars.v[n][0] = 0;
-      const void* source = device::element<c.input_dtype()>(start, value_distance(n));
-      if (value_inside(at, n)) load_input<1>(source, scalars.v[n]);
+      for (int n = 0; n < kValues; ++n) {
+        scalars.v[n] = !kMaskV || value_inside(at, n) ? start[value_distance(n)] : 0.0f;
+      }
+    } else {
+      const long long offset = head_offset(p.v_strides, at, t) + at.first_value;
+#pragma unroll
+      for (int n = 0; n < kValues; ++n) {
+        scalars.v[n] = 0;
+        if (kMaskV && !value_inside(at, n)) continue;
+        scalars.v[n] = device::load_word<c.io_dtype>(p.v, offset + value_distance(n));
+      }
     }
-  }
-
-  template <DType kDtype>
-  static __device__ __forceinline__ void load_word(const void* base, long long index, device::Word<kDtype> (&word)[1]) {
-    device::load_vector<kDtype, 1, device::CacheHint::normal>(device::element<kDtype>(base, index), word);
-  }
-  template <DType kDtype>
-  static __device__ __forceinline__ float number(const device::Word<kDtype> (&word)[1]) {
-    float value;
-    device::unpack<kDtype, 1>(word, &value);
-    return value;
   }
 
   // ---- phase 3: norms, gate, beta -----------------------------------------------------------------------------
 
-  static __device__ __forceinline__ float sum_over_keys(float value) {
-    constexpr int kStride = kIsVk ? 1 : c.lanes_v();  // between lanes that share a column
-    return device::sum_over_lanes<c.lanes_k, kStride>(value);
-  }
-
-  // alpha from the gate's input x; `rate` is exp(A_log), `bias` dt_bias (only where the gate has them).
-  static __device__ __forceinline__ float alpha_of(float x, float rate, float bias) {
-    if constexpr (c.gate == Gate::alpha) {
-      return x;
-    } else {
-      return device::exponential(log_decay<c>(x, rate, bias));
-    }
-  }
-
   // alpha of a gate per head; 1 for none and for gates per channel (whose decay is in Factors).
   static __device__ __forceinline__ float head_alpha(const Scalars& scalars, const GateParameters& gate) {
     if constexpr (kHeadGate) {
-      return alpha_of(number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
+      return decay<c>(device::number<c.gate_dtype>(scalars.gate), gate.rate, gate.bias);
     } else {
       return 1.0f;
     }
@@ -337,7 +323,7 @@ struct Token {
     if constexpr (c.beta == Beta::none) {
       return 1.0f;
     } else {
-      return gdn::write_strength<c>(number<c.beta_dtype>(scalars.beta));
+      return gdn::write_strength<c>(device::number<c.beta_dtype>(scalars.beta));
     }
   }
 
@@ -359,10 +345,10 @@ struct Token {
 #pragma unroll
       for (int i = 0; i < kKeys; ++i) {
         factors.decay[i] = 0.0f;
-        if (key_inside(at, pass, i)) {
+        if (!kMaskK || key_inside(at, pass, i)) {
           float bias = 0.0f;
           if constexpr (kGateParameters) bias = device::load_scalar<c.dt_bias_dtype>(biases, key_distance(i));
-          factors.decay[i] = alpha_of(number<c.gate_dtype>(keys.gate[i]), gate.rate, bias);
+          factors.decay[i] = decay<c>(device::number<c.gate_dtype>(keys.gate[i]), gate.rate, bias);
         }
       }
     }
@@ -370,12 +356,15 @@ struct Token {
 
   // ---- phase 4: sums over K ------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void elements(const Packed& tile, int row, int column, float (&state)[kVector]) {
-    device::unpack<c.state_dtype, kVector>(tile.words[row][column], state);
+  // Access (row, column) in fp32: where it is, or in `buffer`.
+  static __device__ __forceinline__ const float* elements(const Packed& tile, int row, int column,
+                                                          float (&buffer)[kVector]) {
+    if constexpr (c.state_dtype == DType::f32) return tile.words[row][column];
+    device::unpack<c.state_dtype, kVector>(tile.words[row][column], buffer);
+    return buffer;
   }
-  static __device__ __forceinline__ void elements(const State& tile, int row, int column, float (&state)[kVector]) {
-#pragma unroll
-    for (int e = 0; e < kVector; ++e) state[e] = tile.numbers[row][column][e];
+  static __device__ __forceinline__ const float* elements(const State& tile, int row, int column, float (&)[kVector]) {
+    return tile.numbers[row][column];
   }
 
   template <bool kQuery, typename Tile>
@@ -390,8 +379,8 @@ struct Token {
     for (int row = 0; row < kTileRows; ++row) {
 #pragma unroll
       for (int column = 0; column < kTileColumns; ++column) {
-        float state[kVector];
-        elements(tile, row, column, state);
+        float buffer[kVector];
+        const float* state = elements(tile, row, column, buffer);
 #pragma unroll
         for (int e = 0; e < kVector; ++e) {
           const int i = element_key(row, e);
@@ -406,13 +395,13 @@ struct Token {
 
   template <bool kQuery>
   static __device__ __forceinline__ void finish_sums(Sums& sums) {
-    if constexpr (kQuery) sums.q_k = sum_over_keys(sums.q_k);
-    if constexpr (kNorm && kQuery) sums.q_q = sum_over_keys(sums.q_q);
-    if constexpr (kNorm) sums.k_k = sum_over_keys(sums.k_k);
+    if constexpr (kQuery) sums.q_k = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.q_k);
+    if constexpr (kNorm && kQuery) sums.q_q = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.q_q);
+    if constexpr (kNorm) sums.k_k = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.k_k);
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
-      sums.state_k[n] = sum_over_keys(sums.state_k[n]);
-      if constexpr (kQuery) sums.state_q[n] = sum_over_keys(sums.state_q[n]);
+      sums.state_k[n] = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.state_k[n]);
+      if constexpr (kQuery) sums.state_q[n] = device::sum_over_lanes<c.lanes_k, kKeyStride>(sums.state_q[n]);
     }
   }
 
@@ -425,8 +414,8 @@ struct Token {
 #pragma unroll
     for (int n = 0; n < kValues; ++n) {
       delta[n] = 0.0f;
-      if (value_inside(at, n)) {
-        const float v = number<c.input_dtype()>(scalars.v[n]);
+      if (!kMaskV || value_inside(at, n)) {
+        const float v = device::number<c.input_dtype()>(scalars.v[n]);
         delta[n] = factor_k * (beta * fmaf(-(alpha * factor_k), sums.state_k[n], v));
       }
     }
@@ -447,19 +436,31 @@ struct Token {
   // norm needs the whole head first: its outputs are kept.
   static __device__ __forceinline__ void store_output(const StepParams& p, const Place& at, int t,
                                                       const float (&output)[kValues]) {
+    // (Found here and not where it is used: else ptxas would rather free registers and load q behind the sums of k.)
     const long long offset = token_offset(p.o_strides, at, t) + at.hv * p.o_strides.key_head;
     void* start = device::element<c.output_dtype>(p.o, offset + at.first_value);
+    constexpr int kGroup = c.lanes_k < kValues ? c.lanes_k : kValues;
+    // Selection without branches spares 40 instructions and, at lane_k == m, an array in local memory. But over
+    // branches the compiler keeps a 16-bit state packed and unpacks it again for the update; else it holds 32-bit words
+    // (in layout kv 202 registers instead of 160).
+    constexpr bool kBranches = c.state_dtype != DType::f32 && c.tokens == 1 && !c.is_mixer();
 #pragma unroll
-    for (int group = 0; group < kValues; group += c.lanes_k) {
+    for (int group = 0; group < kValues; group += kGroup) {
       float own = output[group];
 #pragma unroll
-      for (int m = 1; m < c.lanes_k && group + m < kValues; ++m) {
-        // (In a mixer the compiler would index by a lane that is known to be m, and keep the array in local memory.)
-        const bool mine = c.is_mixer() ? at.lane_k >= m : at.lane_k == m;
-        own = mine ? output[group + m] : own;
+      for (int m = 1; m < kGroup; ++m) {
+        if (kValues % kGroup != 0 && group + m >= kValues) break;
+        if constexpr (kBranches) {
+          if (at.lane_k == m) {
+            own = output[group + m];
+            asm volatile("" : "+f"(own));
+          }
+        } else {
+          own = at.lane_k >= m ? output[group + m] : own;
+        }
       }
       const int n = group + at.lane_k;
-      if (n < kValues && value_inside(at, n)) {
+      if (n < kValues && (!kMaskV || value_inside(at, n))) {
         if constexpr (kGatedNorm) {
           Mixer<c>::keep(t, at.first_value + value_distance(n), own);
         } else {
@@ -475,30 +476,38 @@ struct Token {
   template <typename Tile>
   static __device__ __forceinline__ void updated(const Tile& tile, int row, int column, const Factors& factors,
                                                  float alpha, const float* delta, float (&state)[kVector]) {
-    elements(tile, row, column, state);
+    float buffer[kVector];
+    const float* before = elements(tile, row, column, buffer);
 #pragma unroll
     for (int e = 0; e < kVector; ++e) {
       const int i = element_key(row, e);
       const float decay = kChannelGate ? factors.decay[kChannelGate ? i : 0] : alpha;
-      state[e] = fmaf(factors.k[i], delta[element_value(column, e)], decay * state[e]);
+      state[e] = fmaf(factors.k[i], delta[element_value(column, e)], decay * before[e]);
     }
   }
 
-  // Access (row, column), rounded once, into memory.
-  static __device__ __forceinline__ void store(void* start, const Place& at, int pass, int row, int column,
+  // Access (row, column), rounded once, into memory. `start` is the lane's first element of the pass.
+  static __device__ __forceinline__ void store(StateElement* start, const Place& at, int pass, int row, int column,
                                                const float (&state)[kVector]) {
-    if (!key_inside(at, pass, element_key(row, 0)) || !value_inside(at, element_value(column, 0))) return;
-    StateWord words[kWords];
-    device::pack<c.state_dtype>(state, words);
-    void* target = device::element<c.state_dtype>(start, pass_distance(pass) + access_distance(row, column));
-    device::store_vector<c.state_dtype, kVector, c.cache_hint>(target, words);
+    if constexpr (kMaskK || kMaskV) {
+      if (!access_inside(at, pass, row, column)) return;
+    }
+    StateElement* target = start + access_distance(row, column);
+    if constexpr (c.state_dtype == DType::f32) {
+      device::store_words<kAccessBytes, c.cache_hint>(target, state);
+    } else {
+      StateWord words[kWords];
+      device::pack<c.state_dtype>(state, words);
+      device::store_words<kAccessBytes, c.cache_hint>(target, words);
+    }
   }
 
   // S = alpha S + kn d^T, straight into memory.
   template <typename Tile>
-  static __device__ __forceinline__ void update_memory(void* start, const Place& at, int pass, const Tile& tile,
+  static __device__ __forceinline__ void update_memory(StateElement* start, const Place& at, int pass, const Tile& tile,
                                                        const Factors& factors, float alpha,
                                                        const float (&delta)[kValues]) {
+    if constexpr (kPasses > 1) start += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
@@ -534,7 +543,9 @@ struct Token {
     }
   }
 
-  static __device__ __forceinline__ void store_state(void* start, const Place& at, int pass, const State& tile) {
+  static __device__ __forceinline__ void store_state(StateElement* start, const Place& at, int pass,
+                                                     const State& tile) {
+    if constexpr (kPasses > 1) start += pass_distance(pass);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll

@@ -22,6 +22,7 @@ struct Walk : Token<c> {
   using typename Base::Place;
   using typename Base::Scalars;
   using typename Base::State;
+  using typename Base::StateElement;
   using typename Base::Sums;
   enum : bool {
     kOutput = Base::kOutput,
@@ -34,7 +35,8 @@ struct Walk : Token<c> {
 
   // ---- states in memory ----------------------------------------------------------------------------------------
 
-  static __device__ __forceinline__ void load_initial(const Place& at, int pass, const void* from, Packed& tile) {
+  static __device__ __forceinline__ void load_initial(const Place& at, int pass, const StateElement* from,
+                                                      Packed& tile) {
     if constexpr (c.initial_state == StatePlace::none) {
       if (from == nullptr) {
         tile = {};
@@ -45,17 +47,18 @@ struct Walk : Token<c> {
   }
 
   // Where the state after token t is kept; null if its slot is a sentinel.
-  static __device__ __forceinline__ void* step_target(const StepParams& p, const Place& at, int t) {
+  static __device__ __forceinline__ StateElement* step_target(const StepParams& p, const Place& at, int t) {
     long long row = at.b;
     if constexpr (c.state_steps == StatePlace::pool) {
       row = Base::load_slot(p.step_slot, at, t);
       if (row < first_slot<c>()) return nullptr;
     }
     const long long offset = row * p.step_strides.row + t * p.step_strides.token + at.hv * p.step_strides.head;
-    return device::element<c.state_dtype>(p.step_states, offset + Base::lane_start(at));
+    return static_cast<StateElement*>(p.step_states) + (offset + Base::lane_start(at));
   }
 
-  static __device__ __forceinline__ void store_step(void* target, const Place& at, int pass, const State& state) {
+  static __device__ __forceinline__ void store_step(StateElement* target, const Place& at, int pass,
+                                                    const State& state) {
     if (c.state_steps == StatePlace::dense || target != nullptr) Base::store_state(target, at, pass, state);
   }
 
@@ -86,7 +89,7 @@ struct Walk : Token<c> {
     const int parent = parent_of(p, at, t);
     if (parent == t - 1) return;
     if constexpr (kReloadsSteps) {
-      const void* stored = parent >= 0 && parent < t ? step_target(p, at, parent) : nullptr;
+      const StateElement* stored = parent >= 0 && parent < t ? step_target(p, at, parent) : nullptr;
       if (stored != nullptr) {
         Packed tile;
         Base::load_state(stored, at, 0, tile);
@@ -121,17 +124,11 @@ struct Walk : Token<c> {
     if constexpr (c.is_mixer()) Mixer<c>::begin(p, at);
   }
 
-  // After the last token's output, before what is stored at the end.
-  static __device__ __forceinline__ void end_outputs(const Place& at) {
-    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
-  }
-
   template <bool kQuery>
   static __device__ __forceinline__ void load_token(const StepParams& p, const Place& at, int t, Keys& keys,
                                                     Scalars& scalars) {
+    Base::load(p, at, t, scalars);  // first: after q and k, ptxas puts some of their loads behind the sums of others
     Base::template load<kQuery>(p, at, t, 0, keys);
-    Base::load(p, at, t, scalars);
-    Base::load_values(p, at, t, scalars);
   }
 
   // Token t on a state in registers.
@@ -171,10 +168,10 @@ struct Walk : Token<c> {
     float delta[Base::kValues];
     Base::find_delta(at, sums, scalars, alpha, beta, delta);
     if constexpr (kOutput) Base::emit(p, at, 0, sums, alpha, delta);
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     if (at.writes_state) Base::update_memory(at.state_out, at, 0, tile, factors, alpha, delta);
     if constexpr (kStoresSteps) {
-      void* target = step_target(p, at, 0);
+      StateElement* target = step_target(p, at, 0);
       if (c.state_steps == StatePlace::dense || target != nullptr) {
         Base::update_memory(target, at, 0, tile, factors, alpha, delta);
       }
@@ -199,12 +196,12 @@ struct Walk : Token<c> {
       const Scalars now = scalars;
       if (t + 1 < at.tokens) load_token<kOutput>(p, at, t + 1, keys, scalars);
       if constexpr (c.tree) go_to_parent(p, at, t, gate, root, state);
-      void* target = nullptr;
+      StateElement* target = nullptr;
       if constexpr (kStoresSteps) target = step_target(p, at, t);
       process<kOutput>(p, at, t, gate, factors, now, state);
       if constexpr (kStoresSteps) store_step(target, at, 0, state);
     }
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     if (at.writes_state) Base::store_state(at.state_out, at, 0, state);
   }
 
@@ -221,7 +218,7 @@ struct Walk : Token<c> {
 
   // `count` tokens from `first` on, from the state at `from`, in passes.
   static __device__ __forceinline__ void run_window(const StepParams& p, const Place& at, int first, int count,
-                                                    const void* from) {
+                                                    const StateElement* from) {
     const GateParameters gate = gate_parameters<c>(p, at.hv);
     float deltas[c.window()][Base::kValues];
     float alphas[c.window()];
@@ -243,7 +240,6 @@ struct Walk : Token<c> {
       const int t = first + i;
       Scalars scalars;
       Base::load(p, at, t, scalars);
-      Base::load_values(p, at, t, scalars);
       const unsigned path = c.tree ? path_to(p, at, parent_of(p, at, t), t) : ~0u;
       Sums sums = {};
 #pragma unroll 1
@@ -265,7 +261,7 @@ struct Walk : Token<c> {
       if constexpr (kOutput) Base::emit(p, at, t, sums, alphas[i], deltas[i]);
     }
 
-    end_outputs(at);
+    if constexpr (c.is_mixer()) Mixer<c>::end_outputs(at);
     // Everything that is stored is stored now: a state of a token may lie where the initial state was.
     if (!kStoresSteps && !at.writes_state) return;
 #pragma unroll 1
@@ -296,7 +292,7 @@ struct Walk : Token<c> {
       run_window(p, at, 0, c.tokens, at.state_in);
     } else {
       // Windows of tokens, each from the final state's memory on: a 16-bit state is rounded between them.
-      const void* from = at.state_in;
+      const StateElement* from = at.state_in;
       int first = 0;
       do {
         const int rest = at.tokens - first;
@@ -316,21 +312,19 @@ struct Walk : Token<c> {
     }
   }
 
-  static __device__ __forceinline__ void run_tokens(const StepParams& p, Place& at) {
+  static __device__ __forceinline__ void walk(const StepParams& p, Place& at) {
+    if constexpr (c.uses_pool() && !c.is_mixer()) {  // a mixer has done so before
+      if (at.padded) {
+        run_padded(p, at);
+        return;
+      }
+    }
     if constexpr (c.passes() > 1) {
       run_in_passes(p, at);
     } else if constexpr (c.tokens == 1) {
       run_one_token(p, at);
     } else {
       run_in_registers(p, at);
-    }
-  }
-
-  static __device__ __forceinline__ void walk(const StepParams& p, Place at) {
-    if (c.uses_pool() && at.padded) {
-      run_padded(p, at);
-    } else {
-      run_tokens(p, at);
     }
   }
 };

@@ -15,6 +15,7 @@ struct FakeNvrtc {
   std::string failing;  // the member of NvrtcTable that returns `error`
   int error = 11;       // NVRTC_ERROR_INTERNAL_ERROR
   int major = 13;
+  int minor = 0;
   std::string ptx = ".visible .entry test_small(\n";
   std::string cubin = "cubin";
   std::string log = "";
@@ -42,7 +43,7 @@ inline NvrtcTable FakeNvrtc::table() {
   table.get_error_string = [](int) -> const char* { return "NVRTC_FAKE_ERROR"; };
   table.version = [](int* major, int* minor) {
     *major = instance().major;
-    *minor = 0;
+    *minor = instance().minor;
     return instance().enter("version");
   };
   table.create_program = [](void** program, const char*, const char* name, int count, const char* const*,

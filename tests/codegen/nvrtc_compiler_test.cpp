@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <thread>
 
+#include "codegen/registry.h"
 #include "tests/codegen/nvrtc_fixture.h"
 #include "tests/support/error_of.h"
 
@@ -137,6 +138,26 @@ TEST_CASE_FIXTURE(Machine, "source without the promised entry is our own bug") {
   KernelSpec spec = small_kernel("");
   spec.entry = "another_name";
   CHECK(error_of([&] { compiler.compile(spec); }).code() == ErrorCode::internal);
+}
+
+TEST_CASE_FIXTURE(Machine, "the option that an old NVRTC is not given changes no byte") {
+  NvrtcTable table = machine_nvrtc().functions();
+  table.version = [](int* major, int* minor) {
+    *major = 12;
+    *minor = 3;
+    return kNvrtcSuccess;
+  };
+  NvrtcCompiler old(NvrtcLibrary(table, "an old one"), TemplateSet::embedded());
+  const Operator& op = find_operator("gdn.step");
+  const FieldMap problem = op.complete({});
+  const auto instance =
+      op.instantiate(problem, op.default_tiles(problem, DeviceTraits{.arch = "sm_90a"}), Target{"sm_90a"});
+  for (const KernelSpec& spec : {instance->kernels()[0], small_kernel(kIncrement)}) {
+    const CompiledKernel with = compiled(compiler, spec);
+    const CompiledKernel without = compiled(old, spec);
+    CHECK(with.ptx == without.ptx);
+    CHECK(with.cubin == without.cubin);
+  }
 }
 
 TEST_CASE_FIXTURE(Machine, "equal source gives equal bytes, in one thread and in many") {

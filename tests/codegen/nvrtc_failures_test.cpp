@@ -27,6 +27,27 @@ TEST_CASE("a healthy NVRTC compiles with exactly the promised name, options and 
   CHECK(fake.live_programs == 0);
 }
 
+TEST_CASE("an NVRTC before 12.4 is not given the option that it does not know") {
+  const struct {
+    int major, minor;
+    bool knows;
+  } versions[] = {{12, 0, false}, {12, 3, false}, {12, 4, true}, {12, 9, true}, {13, 0, true}};
+  for (const auto& version : versions) {
+    CAPTURE(version.major);
+    CAPTURE(version.minor);
+    FakeNvrtc& fake = FakeNvrtc::fresh();
+    fake.major = version.major;
+    fake.minor = version.minor;
+    NvrtcCompiler compiler = fake_compiler();
+    const KernelSpec spec = small_kernel("");
+    REQUIRE(std::holds_alternative<CompiledKernel>(compiler.compile(spec)));
+    std::vector<std::string> expected = compile_options(spec.target);
+    if (!version.knows) std::erase(expected, kMinimalOption);
+    CHECK(fake.last_options == expected);
+    CHECK(expected.size() + (version.knows ? 0 : 1) == compile_options(spec.target).size());
+  }
+}
+
 TEST_CASE("every failing function is an error that says what was being done, and no program leaks") {
   for (const char* member : {"create_program", "compile_program", "get_ptx_size", "get_ptx", "get_cubin_size",
                              "get_cubin", "get_log_size", "get_log"}) {
