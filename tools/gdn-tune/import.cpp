@@ -23,8 +23,8 @@ class ImportCommand : public Command {
     Result result;
     result.report["file"] = file.string();
     result.report["rows"] = rows;
-    console.print(
-        fmt::format("{} added to {}\n", plural(static_cast<std::uint64_t>(rows), "tuning record"), file.string()));
+    console.print(fmt::format("{} (records and choices) added to {}\n", plural(static_cast<std::uint64_t>(rows), "row"),
+                              file.string()));
     return result;
   }
 
