@@ -138,9 +138,4 @@ __device__ __forceinline__ long long load_index(const void* base, long long inde
   }
 }
 
-// Brings the 32 bytes around `address` to the L2, without waiting.
-__device__ __forceinline__ void prefetch_to_l2(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-}
-
 }  // namespace gdnjit::device

@@ -119,24 +119,6 @@ struct Product {
     return rows;
   }
 
-  // Asks for the scales of whole rows long before they are read: they come from memory, a sector a row and step, and a
-  // step is less time than that takes. A lane asks for one of the rows that its four share.
-  static __device__ __forceinline__ void prefetch_scales(const ScaleRows& rows, const Place& place) {
-    if constexpr (!c.scaled()) return;
-    enum : int { kRows = 2 * kTiles, kSector = 32, kMostSectors = 8 };
-    const int bytes = c.groups(place.in) * c.scale_bytes();
-#pragma unroll
-    for (int i = 0; i < kRows; i += 4) {
-      const int tile = (i + lane() % 4) / 2, half = lane() % 2;
-      if (tile >= kTiles || !is_row(place, tile, half)) continue;
-      const unsigned char* const scales = rows.scales + scale_offset(place, row_offset(tile, half, place.outputs));
-#pragma unroll
-      for (int at = 0; at < kMostSectors * kSector; at += kSector) {
-        if (at < bytes) device::prefetch_to_l2(scales + at);
-      }
-    }
-  }
-
   // The columns of `count` tokens, whose inputs are at input_of(0) and so on.
   template <typename InputOf>
   static __device__ __forceinline__ void set_columns(int count, InputOf&& input_of, Columns& columns) {

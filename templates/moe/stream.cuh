@@ -110,10 +110,7 @@ struct Stream {
   }
 
   __device__ __forceinline__ void set_rows(const Cursor& at, typename P::Rows& rows) const {
-    if (!has(at)) return;
-    const ExpertMatrix matrix = matrix_of<c>(p, expert_of_item(at.item));
-    rows = P::rows_of(matrix, at.place);
-    P::prefetch_scales(P::scale_rows_of(matrix, at.place), at.place);
+    if (has(at)) rows = P::rows_of(matrix_of<c>(p, expert_of_item(at.item)), at.place);
   }
   __device__ __forceinline__ void set_scale_rows(const Cursor& at, typename P::ScaleRows& rows) const {
     if (has(at)) rows = P::scale_rows_of(matrix_of<c>(p, expert_of_item(at.item)), at.place);
