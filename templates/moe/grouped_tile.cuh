@@ -189,7 +189,7 @@ struct GroupedTile {
       const float scale = scale_of<c.weights, kScale>(scales[which][n][i % 2]);
       if constexpr (!Format::kBiased) return scale * product;
       const unsigned zero = zeros[which][n][i % 2];
-      // 16, and the middle of 0 .. 15.
+      // 8 is the middle of 0 .. 15.
       const float offset = Format::kBias + (c.zero_point == ZeroPoint::packed ? static_cast<float>(zero) : 8.0f);
       const float sum = scale * fmaf(-offset, ones[m][i], product);
       if constexpr (c.zero_point != ZeroPoint::real) return sum;

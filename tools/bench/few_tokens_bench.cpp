@@ -3,10 +3,8 @@
 // come from memory. No reference is computed.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdint>
-#include <string>
-#include <vector>
+#include <iterator>
 
 #include "codegen/registry.h"
 #include "runtime/device_choice.h"
@@ -36,31 +34,6 @@ constexpr Layer kLayers[] = {
      "D=2880 I=2880 weights=mxfp4 activation=swiglu_oai gate_order=interleaved up_bias=true down_bias=true"},
 };
 
-// Microseconds of a call: the median of graph replays over the calls in it.
-double call_us(Device& device, const OperatorPlan& plan, const MoeTensors& tensors) {
-  constexpr int kWarmUps = 2, kSamples = 11;
-  const Stream stream = device.create_stream();
-  double result = 0;
-  {
-    const auto graph = device.capture(stream, [&](Stream captured) {
-      for (int draw = 0; draw < tensors.draws(); ++draw) plan.run(tensors.views(draw), captured);
-    });
-    const auto start = device.create_event(), end = device.create_event();
-    std::vector<double> samples;
-    for (int i = 0; i < kWarmUps + kSamples; ++i) {
-      start->record(stream);
-      graph->launch(stream);
-      end->record(stream);
-      const double time = end->microseconds_since(*start);
-      if (i >= kWarmUps) samples.push_back(time / tensors.draws());
-    }
-    std::nth_element(samples.begin(), samples.begin() + kSamples / 2, samples.end());
-    result = samples[kSamples / 2];
-  }
-  device.destroy_stream(stream);
-  return result;
-}
-
 // Arguments layer, M.
 void few_tokens(benchmark::State& state, const char* operator_name) {
   constexpr int kDraws = 24;
@@ -74,7 +47,10 @@ void few_tokens(benchmark::State& state, const char* operator_name) {
   const MoeTensors tensors(device, *plan, layer.top_k, layer.experts, kDraws);
   double time_us = 0;
   for (auto _ : state) {
-    time_us = call_us(device, *plan, tensors);
+    const double all_us = replay_us(device, [&](Stream stream) {
+      for (int draw = 0; draw < tensors.draws(); ++draw) plan->run(tensors.views(draw), stream);
+    });
+    time_us = all_us / tensors.draws();
     state.SetIterationTime(time_us * 1e-6);
   }
   const Footprint footprint = op.footprint(problem);

@@ -71,12 +71,12 @@ Runtime& machine_runtime() {
   return runtime;
 }
 
-double replay_us(Device& device, const OperatorPlan& plan, std::span<const TensorView> tensors) {
+double replay_us(Device& device, const std::function<void(Stream)>& calls) {
   constexpr int kWarmUps = 3, kSamples = 15;
   const Stream stream = device.create_stream();
   double result = 0;
   {
-    const auto graph = device.capture(stream, [&](Stream captured) { plan.run(tensors, captured); });
+    const auto graph = device.capture(stream, calls);
     const auto start = device.create_event(), end = device.create_event();
     std::vector<double> samples;
     for (int i = 0; i < kWarmUps + kSamples; ++i) {
@@ -91,6 +91,10 @@ double replay_us(Device& device, const OperatorPlan& plan, std::span<const Tenso
   }
   device.destroy_stream(stream);
   return result;
+}
+
+double replay_us(Device& device, const OperatorPlan& plan, std::span<const TensorView> tensors) {
+  return replay_us(device, [&](Stream stream) { plan.run(tensors, stream); });
 }
 
 }  // namespace gdnjit::bench

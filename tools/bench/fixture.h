@@ -6,6 +6,7 @@
 #include <gdnjit/runtime.h>
 
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -51,7 +52,8 @@ class StepTensors {
 // The machine's own runtime and cache, on its GPU: what is timed is what a user gets.
 Runtime& machine_runtime();
 
-// The median of graph replays of one call.
+// The median of graph replays of `calls`, which enqueues them on a stream; of one call.
+double replay_us(Device& device, const std::function<void(Stream)>& calls);
 double replay_us(Device& device, const OperatorPlan& plan, std::span<const TensorView> tensors);
 
 // Benchmarks that need a GPU; without one they are left out and the reason is printed.
