@@ -105,8 +105,9 @@ struct Weights {
   }
 
   // Weights 2 j and 2 j + 1 each as the first of a byte's nibbles, its sign spread over the byte above (prmt's bit 3
-  // repeats a byte's first bit). One shift then takes exponent and fraction of both to their places, and leaves the sign
-  // in the first bit. 17 instructions for eight weights, eight of them on the ALU, which takes a warp every other clock.
+  // repeats a byte's first bit). One shift then takes exponent and fraction of both to their places, and leaves the
+  // sign in the first bit. 17 instructions for eight weights, eight of them on the ALU, which takes a warp every other
+  // clock.
   static __device__ __forceinline__ void e2m1(unsigned word, unsigned (&a)[4]) {
     constexpr unsigned kMask = both<kF16>(0x81c0, 0x8e00), kPower = both<kF16>(0x7e80, 0x7400);
     constexpr int kPlace = kF16 ? 5 : 2;
@@ -179,14 +180,15 @@ __device__ __forceinline__ void split_f16(unsigned pair, unsigned& first, unsign
 template <WeightFormat kFormat, DType kDtype>
 __device__ __forceinline__ float scale_of(unsigned bits) {
   if constexpr (kFormat == WeightFormat::mxfp4) {
-    // e8m0: an exponent. 0 is 2^-127, 255 is NaN.
-    const unsigned exponent = bits & 0xffu;
-    if (exponent == 0xffu) return __uint_as_float(0x7fc00000u);
-    return __uint_as_float(exponent == 0 ? 0x00400000u : exponent << 23);
+    // e8m0: an exponent. 0 is 2^-127, 255 is NaN, which infinity becomes in a product with 0.
+    const unsigned power = bits << 23 & 0x7f800000u;
+    const float value = __uint_as_float(power > 0x00400000u ? power : 0x00400000u);
+    return fmaf(value, 0.0f, value);
   } else if constexpr (kFormat == WeightFormat::nvfp4) {
-    const unsigned magnitude = bits & 0x7fu;
-    if (magnitude == 0x7fu) return __uint_as_float(0x7fc00000u);
-    return __uint_as_float((bits & 0x80u) << 24 | magnitude << 20) * 0x1p120f;
+    // e4m3: the largest number is 448; NaN would be 480, and 9/8 of it overflow at 2^119.
+    const int spread = static_cast<int>(bits << 24) >> 4;
+    const float value = __uint_as_float(static_cast<unsigned>(spread) & 0x87f00000u) * 0x1p120f;
+    return fmaf(value * 0x1.2p119f, 0.0f, value);
   } else if constexpr (kDtype == DType::f32) {
     return __uint_as_float(bits);
   } else {
