@@ -58,8 +58,9 @@ __device__ __forceinline__ unsigned take_bf16(float& low, float& high) {
 template <WeightFormat kFormat, bool kF16>
 struct Weights {
   enum : bool {
-    // Pairs are weights j and j + 4 of an eight: both halves of a word are masked at once.
-    kPairsAcross = weight_bits(kFormat) == 4,
+    // Pairs are weights j and j + 4 of an eight: both halves of a word are masked at once. Else they are neighbours, as
+    // tokens lie in memory.
+    kPairsAcross = kFormat == WeightFormat::int4,
     // Elements are weights plus kBias: the exponent's bits are put over a nibble, and nothing is subtracted. What that
     // adds to a sum is kBias times the sum of the group's inputs, which one more mma yields for all rows at once.
     kBiased = kFormat == WeightFormat::int4,
@@ -103,26 +104,30 @@ struct Weights {
     }
   }
 
-  // Sign, two bits of exponent and one of fraction go to their places; what is left is a power of two, that also makes
-  // a half of the subnormal 1.
+  // Weights 2 j and 2 j + 1 each as the first of a byte's nibbles, its sign spread over the byte above (prmt's bit 3
+  // repeats a byte's first bit). One shift then takes exponent and fraction of both to their places, and leaves the
+  // sign in the first bit. 17 instructions for eight weights, eight of them on the ALU, which takes a warp every other
+  // clock.
   static __device__ __forceinline__ void e2m1(unsigned word, unsigned (&a)[4]) {
-    constexpr unsigned kMask = both<kF16>(0x01c0, 0x0e00), kPower = both<kF16>(0x7e80, 0x7400);
-    constexpr int kPlace = kF16 ? 3 : 6;
+    constexpr unsigned kMask = both<kF16>(0x81c0, 0x8e00), kPower = both<kF16>(0x7e80, 0x7400);
+    constexpr int kPlace = kF16 ? 5 : 2;
+    const unsigned even = word << 4;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const unsigned moved = word << (12 - 4 * j);
-      a[j] = scale_pair<kF16>((moved & 0x80008000u) | ((moved >> kPlace) & kMask), kPower);
+      const unsigned spread = permute_bytes(even, word, 0xc480u + 0x1111u * static_cast<unsigned>(j));
+      a[j] = scale_pair<kF16>((spread << kPlace) & kMask, kPower);
     }
   }
 
-  // The same for four bits of exponent and three of fraction. The two codes of NaN read as 480.
+  // The same for four bits of exponent and three of fraction, eight instructions for four weights. The two codes of NaN
+  // read as 480.
   static __device__ __forceinline__ void e4m3(unsigned word, unsigned (&pairs)[2]) {
-    constexpr unsigned kMask = both<kF16>(0x07f0, 0x3f80), kPower = both<kF16>(0x7b80, 0x5c00);
-    constexpr int kPlace = kF16 ? 1 : 4;
+    constexpr unsigned kMask = both<kF16>(0x87f0, 0xbf80), kPower = both<kF16>(0x7b80, 0x5c00);
+    constexpr int kPlace = kF16 ? 7 : 4;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const unsigned high_bytes = permute_bytes(word, 0, j == 0 ? 0x1404 : 0x3424);
-      pairs[j] = scale_pair<kF16>((high_bytes & 0x80008000u) | ((high_bytes >> kPlace) & kMask), kPower);
+      const unsigned spread = permute_bytes(word, 0, j == 0 ? 0x9180 : 0xb3a2);
+      pairs[j] = scale_pair<kF16>((spread << kPlace) & kMask, kPower);
     }
   }
 
@@ -175,14 +180,15 @@ __device__ __forceinline__ void split_f16(unsigned pair, unsigned& first, unsign
 template <WeightFormat kFormat, DType kDtype>
 __device__ __forceinline__ float scale_of(unsigned bits) {
   if constexpr (kFormat == WeightFormat::mxfp4) {
-    // e8m0: an exponent. 0 is 2^-127, 255 is NaN.
-    const unsigned exponent = bits & 0xffu;
-    if (exponent == 0xffu) return __uint_as_float(0x7fc00000u);
-    return __uint_as_float(exponent == 0 ? 0x00400000u : exponent << 23);
+    // e8m0: an exponent. 0 is 2^-127, 255 is NaN, which infinity becomes in a product with 0.
+    const unsigned power = bits << 23 & 0x7f800000u;
+    const float value = __uint_as_float(power > 0x00400000u ? power : 0x00400000u);
+    return fmaf(value, 0.0f, value);
   } else if constexpr (kFormat == WeightFormat::nvfp4) {
-    const unsigned magnitude = bits & 0x7fu;
-    if (magnitude == 0x7fu) return __uint_as_float(0x7fc00000u);
-    return __uint_as_float((bits & 0x80u) << 24 | magnitude << 20) * 0x1p120f;
+    // e4m3: the largest number is 448; NaN would be 480, and 9/8 of it overflow at 2^119.
+    const int spread = static_cast<int>(bits << 24) >> 4;
+    const float value = __uint_as_float(static_cast<unsigned>(spread) & 0x87f00000u) * 0x1p120f;
+    return fmaf(value * 0x1.2p119f, 0.0f, value);
   } else if constexpr (kDtype == DType::f32) {
     return __uint_as_float(bits);
   } else {
