@@ -131,25 +131,21 @@ struct Weights {
     }
   }
 
-  // The byte with its sign bit flipped, q + 128, under the exponent of a number whose last bit is 1; then the
-  // difference, which is exact.
+  // fp16: the byte with its sign bit flipped, q + 128, under the exponent of 1024; then the difference. bf16, which has
+  // room for one bit less: the low seven bits under the exponent of 128, and the sign bit under that of -128, where it
+  // makes -256 of it; then the sum. Both are exact.
   static __device__ __forceinline__ void int8(unsigned word, unsigned (&pairs)[2]) {
-    const unsigned biased = word ^ 0x80808080u;
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
+      const unsigned selector = j == 0 ? 0x4140 : 0x4342;
       if constexpr (kF16) {
-        const unsigned sum = permute_bytes(biased, 0x64646464u, j == 0 ? 0x4140 : 0x4342);  // 1024 + 128 + q
+        const unsigned sum = permute_bytes(word ^ 0x80808080u, 0x64646464u, selector);
         asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(pairs[j]) : "r"(sum), "r"(0x64806480u));
       } else {
-        float values[2];
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          const unsigned sum = permute_bytes(biased, 0x4b000000u, 0x7440u | static_cast<unsigned>(2 * j + i));
-          values[i] = __uint_as_float(sum) - (8388608.0f + 128.0f);
-        }
-        unsigned words[1];
-        device::pack<DType::bf16>(values, words);
-        pairs[j] = words[0];
+        const unsigned bits = permute_bytes(word, 0xc3c3c3c3u, selector);
+        asm("fma.rn.bf16x2 %0, %1, %2, %3;"
+            : "=r"(pairs[j])
+            : "r"(bits & 0x437f437fu), "r"(0x3f803f80u), "r"(bits & 0xff80ff80u));
       }
     }
   }
