@@ -59,14 +59,15 @@ std::int64_t tokens_for_tiles(const ExpertsProblem& problem) {
   return problem.batch_invariant ? kInvariantTokens : std::max<std::int64_t>(problem.tokens, 1);
 }
 
-// Tokens that an expert's weights serve at once: what an expert gets on average. A group more costs a second pass,
-// whose weights the L2 still has; a tile of columns more costs every pass as many products, and inputs are loaded where
-// they are used (on an H200 Kimi K2's int4:32 took 1.5 of its floor with one tile and 2.1 with two).
+// Tokens that an expert's weights serve at once: half of what an expert gets on average. A group more costs a second
+// pass, whose weights the L2 still has; a tile of columns more costs every pass as many products, and inputs are loaded
+// where they are used. (On an H200 at 2.3 tokens an expert gpt-oss's moe.up took 470 us with one tile, for two tokens,
+// and 554 with two; at 1.4 Kimi K2's int4:32 503 and 813.)
 int default_column_tiles(const ExpertsProblem& problem, const MatvecConfig& config) {
   const std::int64_t tokens = tokens_for_tiles(problem);
   const double share = static_cast<double>(tokens) * problem.top_k / expected_experts(problem, tokens);
   int column_tiles = 1;
-  while (column_tiles < 4 && column_tiles * kTileColumns / config.group_columns() < share &&
+  while (column_tiles < 4 && 2 * column_tiles * kTileColumns / config.group_columns() < share &&
          2 * column_tiles * kTileColumns / config.group_columns() <= 8) {
     column_tiles *= 2;
   }
@@ -93,14 +94,14 @@ double expected_groups(const ExpertsProblem& problem) {
 }
 
 // Four warps share an item, so that the last turn, which leaves teams without one, is short; eight of long rows, whose
-// pieces lie side by side in memory then (on an H200 bf16 at D = 2048: 110 us for 122 at M = 16). One team a block
-// while there are items for no more.
+// pieces lie side by side in memory then (on an H200 bf16 at D = 2048: 110 us for 122 at M = 16), unless many
+// experts' groups are small, which are bound by instructions. One team a block while there are items for no more.
 void choose_up(const MatvecConfig& config, double groups, const DeviceTraits& device, MatvecTiles& tiles) {
   constexpr int kLongRow = 32;  // steps
   const int steps = steps_of(config);
-  tiles.warps_k = steps >= kLongRow ? 8 : std::min(power_below(steps), 4);
-  tiles.warps_n = 2;
-  if (tiles.warps_k < 4) tiles.warps_n = 8 / tiles.warps_k;
+  const bool small_groups = config.group_columns() > 1 && groups >= 24;
+  tiles.warps_k = steps >= kLongRow && !small_groups ? 8 : std::min(power_below(steps), 4);
+  tiles.warps_n = (small_groups || tiles.warps_k == 8 ? 16 : 8) / tiles.warps_k;
   if (groups * config.tiles_n() <= 4.0 * device.sm_count) tiles.warps_n = std::max(1, tiles.warps_n / 2);
 }
 
