@@ -40,19 +40,22 @@ Target parse_target(std::string_view name) {
   fail(ErrorCode::invalid_argument, "arch={}: unknown architecture{}", name, suggestion(name, known_architectures()));
 }
 
-std::vector<std::string> compile_options(const Target& target, bool line_info) {
+std::vector<std::string> compile_options(const KernelSpec& spec) {
   // -default-device: the public headers are plain constexpr functions, which NVRTC would take for host code. Line
   // information is left out unless it is asked for: it puts paths into the cubin, and the bytes would differ between
-  // machines. -minimal leaves out what no template uses (textures, the device runtime, the types of the runtime) and
-  // saves 3 ms a compile.
-  std::vector<std::string> options{"-arch=" + target.arch, "--std=c++20", "-default-device", kMinimalOption,
-                                   "--ptxas-options=-v"};
-  if (line_info) options.emplace_back("-lineinfo");
+  // machines. Includes are those given and none of the working directory. -minimal leaves out what no template uses
+  // (textures, the device runtime, the types of the runtime) and saves 3 ms a compile.
+  const std::string arch = "-arch=" + spec.target.arch;
+  const std::string minimal(kMinimalOption.text);
+  std::vector<std::string> options{arch,    "--std=c++20",       "-default-device", "--no-source-include",
+                                   minimal, "--ptxas-options=-v"};
+  if (spec.quick_compile) options.emplace_back(kQuickOption.text);
+  if (spec.line_info) options.emplace_back("-lineinfo");
   return options;
 }
 
 Digest request_digest(const KernelSpec& spec, const TemplateSet& templates) {
-  const std::vector<std::string> options = compile_options(spec.target, spec.line_info);
+  const std::vector<std::string> options = compile_options(spec);
   const std::vector<const TemplateFile*> files = templates.closure(spec.source);
   const std::string counts =
       fmt::format("schema {} options {} templates {}", kGeneratorSchema, options.size(), files.size());

@@ -40,15 +40,26 @@ struct KernelSpec {
   std::string source;         // the generated translation unit
   std::string entry;          // the kernel's extern "C" name
   Target target;
-  bool line_info = false;  // the source's lines in the PTX, for reports; such a kernel is another one
+  bool line_info = false;      // the source's lines in the PTX, for reports; such a kernel is another one
+  bool quick_compile = false;  // fewer passes of the optimiser: kQuickOption
 };
 
-// Of the option list, what only makes a compile shorter: binaries are the same without, as a test shows, and an NVRTC
-// that does not know it (before 12.4) is not given it.
-inline constexpr const char* kMinimalOption = "-minimal";
+// An option that makes a compile shorter. It is part of the list and of the key always; an NVRTC older than
+// major.minor, which would refuse it, is not given it.
+struct SpeedOption {
+  std::string_view text;
+  int major, minor;
+};
+// Binaries are the same without, as a test shows.
+inline constexpr SpeedOption kMinimalOption{"-minimal", 12, 4};
+// Of kernels that ask for it (KernelSpec::quick_compile): another binary with the same results, compiled in an eighth
+// less time. On an H200 kernels of one token are as fast (B = 1, 8, 64, 1,024: 2.9, 10.3, 68.4, 1,032 us; with all
+// passes 2.8, 10.5, 68.4, 1,030). Those of several tokens are 12 to 40 % slower, mixers get local memory, and shuffles
+// get into branches where lanes part. (12.5 to 12.8 know the option, but not this value.)
+inline constexpr SpeedOption kQuickOption{"--Ofast-compile=min", 12, 9};
 
 // The exact option list for NVRTC; nothing machine-specific gets in.
-std::vector<std::string> compile_options(const Target& target, bool line_info = false);
+std::vector<std::string> compile_options(const KernelSpec& spec);
 
 // Digest of everything but the toolchain: signature, final source with every template it includes, options, schema.
 Digest request_digest(const KernelSpec& spec, const TemplateSet& templates);

@@ -28,6 +28,7 @@ KernelSpec kernel_spec(const KernelText& text, std::string_view signature, std::
   spec.source = kernel_source(text, initializer, threads);
   spec.entry = text.entry;
   spec.target = target;
+  spec.quick_compile = text.quick_compile;
   return spec;
 }
 

@@ -20,6 +20,7 @@ struct KernelText {
   std::string_view params;         // "StepParams"
   std::size_t parameter_bytes = 0;
   std::string_view bounds = "Kernel::kThreads";  // of __launch_bounds__
+  bool quick_compile = false;                    // KernelSpec::quick_compile
 };
 
 // The kernel's source. `initializer` is its config as designated_initializer() writes it, `threads` those of a block.

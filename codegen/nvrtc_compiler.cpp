@@ -36,7 +36,7 @@ class Program {
   bool compile(const std::vector<std::string>& options) {
     std::vector<const char*> texts;
     for (const std::string& option : options) {
-      if (option != kMinimalOption || knows_minimal()) texts.push_back(option.c_str());
+      if (knows(option)) texts.push_back(option.c_str());
     }
     const int result = nvrtc().compile_program(program_, static_cast<int>(texts.size()), texts.data());
     if (result == kNvrtcCompilation) return false;
@@ -57,7 +57,14 @@ class Program {
 
  private:
   const NvrtcTable& nvrtc() const { return library_.functions(); }
-  bool knows_minimal() const { return library_.major() > 12 || (library_.major() == 12 && library_.minor() >= 4); }
+
+  bool knows(std::string_view option) const {
+    for (const SpeedOption& newer : {kMinimalOption, kQuickOption}) {
+      if (option != newer.text) continue;
+      return library_.major() > newer.major || (library_.major() == newer.major && library_.minor() >= newer.minor);
+    }
+    return true;
+  }
 
   std::string text(int (*get_size)(void*, std::size_t*), int (*get)(void*, char*)) {
     std::size_t bytes = 0;
@@ -125,7 +132,7 @@ std::string NvrtcCompiler::toolchain() {
   // A virtual architecture: PTX only, ptxas does not run. The oldest that NVRTC 12 and 13 both know.
   Program program(library_, "finding the build number", "__device__ int gdnjit_build = __CUDACC_VER_BUILD__;\n",
                   "gdnjit_build.cu", {});
-  if (!program.compile({"-arch=compute_80", kMinimalOption})) {
+  if (!program.compile({"-arch=compute_80", std::string(kMinimalOption.text)})) {
     fail(ErrorCode::nvrtc_missing,
          "finding the build number of NVRTC {}: it refused one line of source: {}; set GDNJIT_NVRTC "
          "to another one",
@@ -147,7 +154,7 @@ CompileResult NvrtcCompiler::compile(const KernelSpec& spec) {
   const auto start = std::chrono::steady_clock::now();
   Program program(library_, fmt::format("compiling {} for {}", spec.operator_name, spec.target.arch), spec.source,
                   program_name(spec.operator_name), templates_->closure(spec.source));
-  const bool accepted = program.compile(compile_options(spec.target, spec.line_info));
+  const bool accepted = program.compile(compile_options(spec));
   std::string log = reproducible_log(program.log());
   if (!accepted) {
     std::string first = first_error_of(log);

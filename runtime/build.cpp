@@ -73,7 +73,7 @@ Built compile(Runtime::Impl& runtime, const Operator& op, const Digest& request,
 
 cache::BinaryRecord binary_record(const KernelSpec& spec, const Digest& request, std::string_view toolchain,
                                   CompileResult result) {
-  const std::vector<std::string> options = compile_options(spec.target);
+  const std::vector<std::string> options = compile_options(spec);
   cache::BinaryRecord record;
   record.key = kernel_key(request, toolchain);
   record.request = request;

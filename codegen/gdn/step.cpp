@@ -32,7 +32,11 @@ constexpr KernelText kMixerText{.space = "gdn",
                                 .parameter_bytes = sizeof(MixerParams)};
 
 KernelText text_of(const StepConfig& config) {
-  if (!config.is_mixer()) return kText;
+  if (!config.is_mixer()) {
+    KernelText text = kText;
+    text.quick_compile = config.fault() == nullptr && config.quick_compile();
+    return text;
+  }
   KernelText text = kMixerText;
   if (config.fault() == nullptr && config.mixer_blocks() > 1) text.bounds = "Kernel::kThreads, Kernel::kMinBlocks";
   return text;

@@ -6,6 +6,13 @@
 
 namespace gdnjit::device {
 
+// Hides from the compiler how `pointer` came about. With few passes (KernelText::quick_compile) it would sum up each
+// address at a constant distance from it anew.
+template <typename T>
+__device__ __forceinline__ void settle(T*& pointer) {
+  asm("" : "+l"(pointer));
+}
+
 // load_words and store_words for one register class: kBytes (2, 4, 8 or 16) at an address aligned to kBytes; two bytes
 // are a word's lower half. Volatile: a load after a store to the same place is a new load, and loads are issued in the
 // order written. (Two bytes are not: no assembler constraint takes them without a move.)
@@ -100,13 +107,18 @@ __device__ __forceinline__ void load_elements(const void* base, long long index,
   }
 }
 
-// One element as it lies in memory, and as fp32.
-template <DType kDtype>
+// One element as it lies in memory, and as fp32. kGlobal: with few passes the compiler does not find out by itself that
+// 16 bits come from global memory. (With all of them the plain load is better: it may be moved.)
+template <DType kDtype, bool kGlobal = false>
 __device__ __forceinline__ Word<kDtype> load_word(const void* base, long long index) {
   const Stored<kDtype>* address = static_cast<const Stored<kDtype>*>(base) + index;
   if constexpr (kDtype == DType::f32) {
     float word;
     asm volatile("ld.global.b32 %0, [%1];" : "=f"(word) : "l"(address));
+    return word;
+  } else if constexpr (kGlobal) {
+    unsigned word;  // an access may be narrower than its register
+    asm volatile("ld.global.u16 %0, [%1];" : "=r"(word) : "l"(address));
     return word;
   } else {
     return *address;

@@ -98,6 +98,12 @@ struct StepConfig {
   constexpr DType input_dtype() const { return conv_width > 0 ? DType::f32 : io_dtype; }
 
   constexpr bool is_mixer() const { return conv_width > 0 || gated_norm != GatedNorm::none; }
+  // Whether NVRTC's optimiser makes fewer passes over the kernel (KernelText::quick_compile): of the kernels that lose
+  // nothing by it, those in which lanes never part before the sums, for with few passes the compiler moves shuffles
+  // into the branches of masks, and lanes would wait for each other there.
+  constexpr bool quick_compile() const {
+    return tokens == 1 && !is_mixer() && block_k == head_dim_k && head_dim_v % block_v == 0;
+  }
   // Blocks that share a norm lie in a cluster.
   constexpr int cluster() const { return gated_norm != GatedNorm::none ? head_blocks() : 1; }
   constexpr int block_columns() const { return block_v * turns; }

@@ -41,6 +41,7 @@ struct Token {
     kMaskV = c.head_dim_v % c.block_v != 0,
     kConvolved = c.conv_width > 0,
     kGatedNorm = c.gated_norm != GatedNorm::none,
+    kQuick = c.quick_compile(),
   };
   enum : int {
     kThreads = c.threads(),
@@ -219,6 +220,7 @@ struct Token {
   static __device__ __forceinline__ void load_state(const StateElement* state, const Place& at, int pass,
                                                     Packed& tile) {
     if constexpr (kPasses > 1) state += pass_distance(pass);
+    if constexpr (kQuick) device::settle(state);
 #pragma unroll
     for (int column = 0; column < kTileColumns; ++column) {
 #pragma unroll
@@ -243,6 +245,7 @@ struct Token {
     constexpr int kApart = kConvolved ? c.key_chunk / c.key_vector : 1;
     offset += (at.first_key + pass * c.block_k) / kApart;
     const InputElement* keys = static_cast<const InputElement*>(base) + offset;
+    if constexpr (kQuick) device::settle(keys);
 #pragma unroll
     for (int access = 0; access < kKeyAccesses; ++access) {
       const int i = access * c.key_vector;
@@ -279,17 +282,18 @@ struct Token {
 #pragma unroll
       for (int i = 0; i < kKeys; ++i) {
         keys.gate[i] = 0;
-        if (!kMaskK || key_inside(at, pass, i)) keys.gate[i] = device::load_word<c.gate_dtype>(gate, key_distance(i));
+        if (!kMaskK || key_inside(at, pass, i))
+          keys.gate[i] = device::load_word<c.gate_dtype, kQuick>(gate, key_distance(i));
       }
     }
   }
 
   static __device__ __forceinline__ void load(const StepParams& p, const Place& at, int t, Scalars& scalars) {
     if constexpr (kHeadGate) {
-      scalars.gate = device::load_word<c.gate_dtype>(p.gate, head_offset(p.gate_strides, at, t));
+      scalars.gate = device::load_word<c.gate_dtype, kQuick>(p.gate, head_offset(p.gate_strides, at, t));
     }
     if constexpr (c.beta != Beta::none) {
-      scalars.beta = device::load_word<c.beta_dtype>(p.beta, head_offset(p.beta_strides, at, t));
+      scalars.beta = device::load_word<c.beta_dtype, kQuick>(p.beta, head_offset(p.beta_strides, at, t));
     }
     if constexpr (kConvolved) {
       const float* start = Mixer<c>::staged(t) + c.staged_value() + at.first_value - Mixer<c>::first_column();
@@ -298,12 +302,14 @@ struct Token {
         scalars.v[n] = !kMaskV || value_inside(at, n) ? start[value_distance(n)] : 0.0f;
       }
     } else {
-      const long long offset = head_offset(p.v_strides, at, t) + at.first_value;
+      const InputElement* values = static_cast<const InputElement*>(p.v);
+      values += head_offset(p.v_strides, at, t) + at.first_value;
+      if constexpr (kQuick) device::settle(values);
 #pragma unroll
       for (int n = 0; n < kValues; ++n) {
         scalars.v[n] = 0;
         if (kMaskV && !value_inside(at, n)) continue;
-        scalars.v[n] = device::load_word<c.io_dtype>(p.v, offset + value_distance(n));
+        scalars.v[n] = device::load_word<c.io_dtype, kQuick>(values, value_distance(n));
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <set>
 #include <string>
@@ -32,12 +33,19 @@ TEST_CASE("an unknown target is refused with a suggestion") {
 
 TEST_CASE("options name the target and nothing of this machine") {
   for (const std::string& arch : known_architectures()) {
-    const std::vector<std::string> options = compile_options(Target{arch});
+    KernelSpec spec;
+    spec.target.arch = arch;
+    const std::vector<std::string> options = compile_options(spec);
     CHECK(options.front() == "-arch=" + arch);
     for (const std::string& option : options) {
       CHECK(option.find('/') == std::string::npos);
       CHECK(option.find("lineinfo") == std::string::npos);
+      CHECK(option != kQuickOption.text);
     }
+    spec.quick_compile = true;
+    const std::vector<std::string> quick = compile_options(spec);
+    CHECK(std::count(quick.begin(), quick.end(), kQuickOption.text) == 1);
+    CHECK(quick.size() == options.size() + 1);
   }
 }
 
@@ -64,6 +72,8 @@ TEST_CASE("every component of a request changes its digest") {
   CHECK(changed([](KernelSpec& other) { other.source += ' '; }));
   CHECK(changed([](KernelSpec& other) { other.entry += 'x'; }));
   CHECK(changed([](KernelSpec& other) { other.target.arch = "sm_80"; }));
+  CHECK(changed([](KernelSpec& other) { other.line_info = true; }));
+  CHECK(changed([](KernelSpec& other) { other.quick_compile = true; }));
   // The same letters on another side of a border are another request.
   CHECK(changed([](KernelSpec& other) {
     other.signature += other.source.front();

@@ -11,12 +11,15 @@ using namespace gdnjit;
 
 namespace {
 
-CompiledKernel compile_default(NvrtcCompiler& compiler, const std::string& text, const std::string& arch,
-                               std::string_view name = "gdn.step") {
+KernelSpec default_kernel(const std::string& text, const std::string& arch, std::string_view name) {
   const Operator& op = find_operator(name);
   const FieldMap problem = op.complete(parse_fields(text));
-  const auto instance = op.instantiate(problem, op.default_tiles(problem, {}), Target{arch});
-  CompileResult result = compiler.compile(instance->kernels()[0]);
+  return op.instantiate(problem, op.default_tiles(problem, {}), Target{arch})->kernels()[0];
+}
+
+CompiledKernel compile_default(NvrtcCompiler& compiler, const std::string& text, const std::string& arch,
+                               std::string_view name = "gdn.step") {
+  CompileResult result = compiler.compile(default_kernel(text, arch, name));
   if (const auto* failure = std::get_if<CompileFailure>(&result)) FAIL(text << ": " << failure->first_error);
   return std::get<CompiledKernel>(std::move(result));
 }
@@ -37,6 +40,19 @@ TEST_CASE("every option of gdn.step compiles for its default tiles without spill
     CHECK(kernel.report.stack_bytes == 0);
     CHECK(kernel.report.registers <= 168);
   }
+}
+
+TEST_CASE("one token in registers without masks is compiled by fewer passes, and nothing else is") {
+  for (const char* problem :
+       {"B=64", "B=1 state=bf16", "B=64 state_layout=kv", "gate=channel_raw", "state_store=pool"}) {
+    CAPTURE(std::string(problem));
+    CHECK(default_kernel(problem, "sm_90a", "gdn.step").quick_compile);
+  }
+  for (const char* problem : {"T=2", "conv_width=4", "gated_norm=silu", "K=2048 V=64", "K=60", "V=100 K=128"}) {
+    CAPTURE(std::string(problem));
+    CHECK(!default_kernel(problem, "sm_90a", "gdn.step").quick_compile);
+  }
+  CHECK(!default_kernel("", "sm_90a", "gdn.recurrent").quick_compile);
 }
 
 TEST_CASE("several tokens keep the state in registers, without spills, at 12 warps an SM or more") {
