@@ -26,6 +26,7 @@ struct MatvecTiles {
   int column_tiles = 1;
   int blocks = 0;  // moe.up: blocks of a launch, whose teams take item after item; 0: a team for every item
   int stages = 4;
+  int cluster = 1;
 
   friend bool operator==(const MatvecTiles&, const MatvecTiles&) = default;
 };
@@ -39,6 +40,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("column_tiles", tiles.column_tiles);
   visit("blocks", tiles.blocks);
   visit("stages", tiles.stages);
+  visit("cluster", tiles.cluster);
 }
 
 MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down);

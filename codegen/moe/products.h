@@ -31,6 +31,7 @@ struct ProductTiles {
   int group_m = 16;
   int blocks = 0;
   int stages = 4;  // of both
+  int cluster = 1;
 
   friend bool operator==(const ProductTiles&, const ProductTiles&) = default;
 };
@@ -50,6 +51,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("group_m", tiles.group_m);
   visit("blocks", tiles.blocks);
   visit("stages", tiles.stages);
+  visit("cluster", tiles.cluster);
 }
 
 const Operator& up_operator();

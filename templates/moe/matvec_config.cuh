@@ -21,8 +21,9 @@ enum : int {
   kTileRows = 16,     // rows of weights in one mma
   kTileColumns = 8,   // its columns
   kStepBytes = 64,    // of a row that the four lanes of a step load
-  kChunkPairs = 640,  // the most pairs of token and slot that one block looks at
-  kSumsPitch = 20,    // of 16 rows' sums in shared memory: lanes that write together meet different banks
+  kChunkPairs = 640,  // the most pairs of token and slot that one block looks at; fewer where its memory is short
+  kLeastChunkPairs = 64,
+  kSumsPitch = 20,  // of 16 rows' sums in shared memory: lanes that write together meet different banks
   kMaxMatvecWarps = 24,
   kMaxMatvecBytes = 227 * 1024,  // shared memory of a block on sm_90; the host knows what others have
 };
@@ -83,6 +84,7 @@ struct MatvecConfig {
   int warps_k = 4;       // warps of a team, which share the sum over a row
   int column_tiles = 1;  // mma columns of a warp, in eights
   int stages = 4;        // steps whose weights are on their way to shared memory
+  int cluster = 1;       // blocks that share rows of the second product: each has its groups, and adds up its rows
 
   constexpr bool gated() const { return !down && is_gated(activation); }
   constexpr int slots() const { return top_k + (shared_size > 0 ? 1 : 0); }
@@ -125,10 +127,15 @@ struct MatvecConfig {
 
   // Tokens that share a pass over an expert's weights.
   constexpr int group_tokens() const { return column_tiles * kTileColumns / group_columns(); }
-  constexpr int chunk_tokens() const { return kChunkPairs / slots(); }
+  constexpr int chunk_tokens() const {
+    int pairs = kChunkPairs;
+    while (pairs > kLeastChunkPairs && shared_bytes(pairs) > kMaxMatvecBytes) pairs -= 16;
+    return pairs / slots();
+  }
 
   constexpr int product_tiles() const { return row_tiles * (gated() ? 2 : 1); }
   constexpr int warp_rows() const { return row_tiles * kTileRows; }
+  constexpr int block_rows() const { return warp_rows() / cluster; }  // of y that a block adds up
   constexpr int warps() const { return warps_n * warps_k; }
   constexpr int threads() const { return 32 * warps(); }
   constexpr int tiles_n() const {
@@ -139,7 +146,7 @@ struct MatvecConfig {
   // Shared memory, in order: the weights on their way, 512 bytes for a step of 8 rows, warp by warp, where before lie
   // the tables by which pairs find their groups; the pairs' groups (PairGroups); and of the first product the sums of
   // an item, two of every team, [warps_n][2][warps_k][tiles][group_tokens][kSumsPitch], if its warps share the sum over
-  // a row; of the second those of every pair, [warps_k][pairs][rows].
+  // a row; of the second those of every pair, [warps_k][pairs][block_rows()].
   constexpr int expert_slots() const { return (experts + 2) / 2 * 2; }
   constexpr int ring_bytes() const { return stages * product_tiles() * 2 * 512; }  // of a warp
   constexpr int group_scratch_bytes(int pairs) const {
@@ -153,7 +160,7 @@ struct MatvecConfig {
   constexpr int group_table_bytes(int pairs) const { return (4 + 2 * pairs * (3 + group_tokens()) + 15) / 16 * 16; }
   constexpr int item_sums() const { return warps_k * product_tiles() * group_tokens() * kSumsPitch; }
   constexpr int sums_bytes(int pairs) const {
-    if (down) return 4 * warps_k * pairs * warp_rows();
+    if (down) return 4 * warps_k * pairs * block_rows();
     return warps_k == 1 ? 0 : 4 * warps_n * 2 * item_sums();
   }
   constexpr int shared_bytes(int pairs) const {
@@ -168,6 +175,8 @@ struct MatvecConfig {
     if (column_tiles != 1 && column_tiles != 2 && column_tiles != 4) return "column_tiles must be 1, 2 or 4";
     if (group_tokens() > 8) return "column_tiles: one warp serves at most 8 tokens at once";
     if (stages < 1 || stages > 8) return "stages must be 1 to 8";
+    if (cluster < 1 || cluster > 8 || 2 * row_tiles % cluster != 0) return "cluster must divide 2 row_tiles";
+    if (!down && cluster != 1) return "cluster must be 1 of moe.up";
     if (product_tiles() * column_tiles > 8) return "row_tiles column_tiles are more sums than registers hold";
     if (shared_bytes(chunk_tokens() * slots()) > kMaxMatvecBytes)
       return "warps_k row_tiles need too much shared memory";
@@ -206,6 +215,7 @@ constexpr void visit_matvec_fields(Self& config, Visitor& visit) {
   visit("warps_k", config.warps_k);
   visit("column_tiles", config.column_tiles);
   visit("stages", config.stages);
+  visit("cluster", config.cluster);
 }
 
 // Every field once, in declaration order: its name in the signature and its value.
