@@ -120,6 +120,7 @@ StepConfig layer_config(const StepProblem& layer, const StepTiles& tiles) {
   config.warps = tiles.warps;
   config.cache_hint = tiles.cache_hint;
   config.turns = tiles.turns;
+  config.quick_compile = tiles.quick_compile;
   set_vectors(layer, tiles.lanes_k, config);
   set_mixer(layer, config);
   return config;

@@ -28,6 +28,7 @@ struct StepTiles {
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
   int turns = 1;
+  bool quick_compile = false;
 
   friend bool operator==(const StepTiles&, const StepTiles&) = default;
 };
@@ -41,6 +42,7 @@ constexpr void visit_fields(Self& tiles, Visitor&& visit) {
   visit("warps", tiles.warps);
   visit("cache_hint", tiles.cache_hint);
   visit("turns", tiles.turns);
+  visit("quick_compile", tiles.quick_compile);
 }
 
 // The rules of a layer's dimensions, dtypes and options. Fills in the scale. Throws invalid_argument ("HV=20: must be a

@@ -71,6 +71,7 @@ struct StepConfig {
   int warps = 4;
   device::CacheHint cache_hint = device::CacheHint::normal;
   int turns = 1;  // blocks of V that a thread block serves one after the other; more than one in a mixer only
+  bool quick_compile = false;  // NVRTC's optimiser makes fewer passes over the kernel (KernelText::quick_compile)
 
   // Lanes of a warp along V, V columns of a warp, and what one lane holds of a pass.
   constexpr int lanes_v() const { return 32 / lanes_k; }
@@ -98,10 +99,9 @@ struct StepConfig {
   constexpr DType input_dtype() const { return conv_width > 0 ? DType::f32 : io_dtype; }
 
   constexpr bool is_mixer() const { return conv_width > 0 || gated_norm != GatedNorm::none; }
-  // Whether NVRTC's optimiser makes fewer passes over the kernel (KernelText::quick_compile): of the kernels that lose
-  // nothing by it, those in which lanes never part before the sums, for with few passes the compiler moves shuffles
-  // into the branches of masks, and lanes would wait for each other there.
-  constexpr bool quick_compile() const {
+  // Of the kernels that lose little by it, those in which lanes never part before the sums: with few passes the
+  // compiler moves shuffles into the branches of masks, and lanes would wait for each other there.
+  constexpr bool may_compile_quickly() const {
     return tokens == 1 && !is_mixer() && block_k == head_dim_k && head_dim_v % block_v == 0;
   }
   // Blocks that share a norm lie in a cluster.
@@ -164,6 +164,8 @@ struct StepConfig {
       return "a mixer's q, k, v and o, in fp32 for all tokens, must fit 99 KB of shared memory";
     if (tokens == 0 && passes() > 1 && final_state == StatePlace::none)
       return "a state that registers cannot hold (block_k < K) needs memory for the final state";
+    if (quick_compile && !may_compile_quickly())
+      return "quick_compile is for kernels of one token in one pass, without masks or a mixer";
     return nullptr;
   }
 };
@@ -219,6 +221,7 @@ constexpr void visit_step_config(Self& c, Visitor&& visit) {
   visit("warps", c.warps);
   visit("cache_hint", c.cache_hint);
   visit("turns", c.turns);
+  visit("quick_compile", c.quick_compile);
 }
 
 // Visits every field under its member name.

@@ -41,7 +41,7 @@ struct Token {
     kMaskV = c.head_dim_v % c.block_v != 0,
     kConvolved = c.conv_width > 0,
     kGatedNorm = c.gated_norm != GatedNorm::none,
-    kQuick = c.quick_compile(),
+    kQuick = c.quick_compile,
   };
   enum : int {
     kThreads = c.threads(),
