@@ -53,9 +53,9 @@ struct SpeedOption {
 // Binaries are the same without, as a test shows.
 inline constexpr SpeedOption kMinimalOption{"-minimal", 12, 4};
 // Of kernels that ask for it (KernelSpec::quick_compile): another binary with the same results, compiled in an eighth
-// less time. On an H200 kernels of one token take 4 % more at B = 1 and 2 (2.96 us for 2.83) and the same from B = 4
-// on. Those of several tokens are 12 to 40 % slower, mixers get local memory, and shuffles get into branches where
-// lanes part. (12.5 to 12.8 know the option, but not this value.)
+// less time. On an H200 kernels of one token take 4 % more at B = 1 and 2 (2.96 us for 2.83) and 1 % at most from
+// B = 4 on. Those of several tokens are 12 to 40 % slower, mixers get local memory, and shuffles get into branches
+// where lanes part. (12.5 to 12.8 know the option, but not this value.)
 inline constexpr SpeedOption kQuickOption{"--Ofast-compile=min", 12, 9};
 
 // The exact option list for NVRTC; nothing machine-specific gets in.

@@ -84,8 +84,9 @@ ChunkScanTiles default_mma(const ChunkLayout& layout, const DeviceTraits& device
 }
 
 // Measured on an H200: 64 or 128 rows of V a block, whichever the SMs are through with sooner; three stages, but two
-// for 128 rows with two value heads a key head (H = 16, HV = 32: 412 us for 431 on 4 x 8192 tokens, 123 for 125 on 8 x
-// 1024; with four of them, H = 8, two lose 3 %); segments where 64 rows a block leave most SMs idle.
+// for 128 rows with up to two value heads a key head (one was not measured; H = 16, HV = 32: 412 us for 431 on 4 x 8192
+// tokens, 123 for 125 on 8 x 1024; with four of them, H = 8, two lose 3 %); segments where 64 rows a block leave most
+// SMs idle.
 ChunkScanTiles default_wgmma(const ChunkLayout& layout, const DeviceTraits& device) {
   const std::int64_t V = layout.problem.head_dim_v, blocks = heads(layout) * ceil_div(V, 64);
   ChunkScanTiles tiles{.path = ChunkPath::wgmma, .block_v = 64, .stages = 3};

@@ -42,10 +42,9 @@ KernelText text_of(const StepConfig& config) {
   return text;
 }
 
-// What runs before anything is tuned is to be there soon. (Candidates are compiled with all passes, which gains 4 % at
-// B = 1 and 2 and nothing from B = 4 on: docs/kernels/gdn_step.md.)
-StepTiles default_tiles_of(const StepProblem& problem, const DeviceTraits& device) {
-  StepTiles tiles = default_step_tiles(problem, device);
+// Default tiles as they are by default: what runs before anything is tuned is to be there soon. (Candidates are
+// compiled with all passes, which gains 4 % at B = 1 and 2 and 1 % at most from B = 4 on: docs/kernels/gdn_step.md.)
+StepTiles quickly_compiled(const StepProblem& problem, StepTiles tiles) {
   tiles.quick_compile = step_config(problem, tiles).may_compile_quickly();
   return tiles;
 }
@@ -90,13 +89,16 @@ class StepOperator : public Operator {
   }
 
   FieldMap default_tiles(const FieldMap& problem, const DeviceTraits& device) const override {
-    return to_fields(default_tiles_of(parse(problem), device));
+    const StepProblem parsed = parse(problem);
+    return to_fields(quickly_compiled(parsed, default_step_tiles(parsed, device)));
   }
 
   std::vector<FieldMap> search_space(const FieldMap& problem, const DeviceTraits& device) const override {
-    const StepTiles first = default_tiles_of(parse(problem), device);
+    const StepProblem parsed = parse(problem);
+    const std::vector<StepTiles> candidates = step_search_space(parsed, device);
+    const StepTiles first = quickly_compiled(parsed, candidates.front());
     std::vector<FieldMap> space{to_fields(first)};
-    for (const StepTiles& tiles : step_search_space(parse(problem), device)) {
+    for (const StepTiles& tiles : candidates) {
       if (tiles != first) space.push_back(to_fields(tiles));
     }
     return space;

@@ -148,15 +148,19 @@ void choose_down(const MatvecConfig& config, double groups, const DeviceTraits& 
   tiles.warps_n = warps / tiles.warps_k;
 }
 
+// Whether the device can hold a block, with the most pairs that one takes.
+bool fits(const MatvecConfig& config, const DeviceTraits& device) {
+  return config.fault() == nullptr && (config.cluster == 1 || has_clusters(device.arch)) &&
+         config.shared_bytes(config.chunk_tokens() * config.slots()) <= device.shared_bytes_per_block &&
+         estimated_registers(config) * config.threads() <= device.registers_per_sm;
+}
+
 bool worth_trying(const ExpertsProblem& problem, const MatvecTiles& tiles, bool down, const DeviceTraits& device) {
   const MatvecConfig config = matvec_config(problem, tiles, down);
-  if (config.fault() != nullptr || (config.cluster > 1 && !has_clusters(device.arch))) return false;
-  const int registers = estimated_registers(config);
-  if (registers > 255 || registers * config.threads() > device.registers_per_sm) return false;
+  if (!fits(config, device)) return false;
   const int steps = steps_of(config);
   if (config.warps_k > static_cast<int>(std::bit_ceil(static_cast<unsigned>(steps))))
     return false;  // warps without a step
-  if (config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block) return false;
   // Many warps are for moe.down, which has one block an SM; moe.up has several.
   return config.warps() >= 4 && (down || config.warps() <= 16) && (!down || config.warps() >= 8);
 }
@@ -190,7 +194,7 @@ MatvecConfig matvec_config(const ExpertsProblem& problem, const MatvecTiles& til
 
 MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const DeviceTraits& device) {
   MatvecTiles tiles;
-  MatvecConfig config = matvec_config(problem, tiles, down);
+  const MatvecConfig config = matvec_config(problem, tiles, down);
   tiles.column_tiles = default_column_tiles(problem, config);
   tiles.stages = 2;  // more gained nothing for any format (docs/kernels/moe_matvec.md)
   const double groups = expected_groups(problem);
@@ -205,12 +209,7 @@ MatvecTiles default_matvec_tiles(const ExpertsProblem& problem, bool down, const
   } else {
     choose_up(config, groups, device, tiles);
   }
-  const auto too_much = [&] {
-    config = matvec_config(problem, tiles, down);
-    return config.fault() != nullptr ||
-           config.shared_bytes(config.chunk_tokens() * config.slots()) > device.shared_bytes_per_block ||
-           estimated_registers(config) * config.threads() > device.registers_per_sm;
-  };
+  const auto too_much = [&] { return !fits(matvec_config(problem, tiles, down), device); };
   while (tiles.stages > 1 && too_much()) --tiles.stages;
   while (tiles.warps_n > 1 && too_much()) tiles.warps_n /= 2;
   return with_blocks(problem, tiles, down, device);
@@ -255,6 +254,7 @@ MatvecKernel::MatvecKernel(const ExpertsProblem& problem, const MatvecTiles& til
   require(config_.cluster == 1 || has_clusters(target.arch), "tiles {}: {} has no clusters, so cluster must be 1",
           fields_text(to_fields(tiles)), target.arch);
   check_programmatic(config_.programmatic, target);
+  chunk_tokens_ = config_.chunk_tokens();
   const KernelText& text = down ? kDown : kUp;
   const std::string signature =
       fmt::format("{}.{} {}", text.operator_name, text.kernel, fields_text(to_fields(config_)));
@@ -262,9 +262,9 @@ MatvecKernel::MatvecKernel(const ExpertsProblem& problem, const MatvecTiles& til
 }
 
 LaunchGeometry MatvecKernel::geometry(std::int64_t tokens) const {
-  const std::int64_t chunk = config_.chunk_tokens(), chunks = (tokens + chunk - 1) / chunk;
-  require(chunks <= 65535, "M={}: the matvec class serves up to {} tokens a call", tokens, 65535 * chunk);
-  const std::int64_t pairs = std::min(tokens, chunk) * config_.slots();
+  const std::int64_t chunks = (tokens + chunk_tokens_ - 1) / chunk_tokens_;
+  require(chunks <= 65535, "M={}: the matvec class serves up to {} tokens a call", tokens, 65535 * chunk_tokens_);
+  const std::int64_t pairs = std::min(tokens, chunk_tokens_) * config_.slots();
   std::int64_t blocks = config_.tiles_n() * config_.cluster;
   if (!config_.down) {
     // The most teams that pairs can keep busy; groups are as many at most.

@@ -61,6 +61,7 @@ class MatvecKernel {
 
  private:
   MatvecConfig config_;
+  std::int64_t chunk_tokens_ = 0;  // of config_, which searches for them: a call does not
   int blocks_;
   KernelSpec spec_;
 };

@@ -11,8 +11,7 @@ void keep_heap() {
 #ifdef __GLIBC__
   constexpr int kKept = 512 << 20, kStep = 32 << 20;
   mallopt(M_TRIM_THRESHOLD, kKept);
-  mallopt(M_MMAP_THRESHOLD,
-          kKept);  // blocks below come from the heap, which is kept, and not from mappings of their own
+  mallopt(M_MMAP_THRESHOLD, kKept);  // smaller blocks come from the heap, not from mappings of their own
   mallopt(M_TOP_PAD, kStep);
 #endif
 }

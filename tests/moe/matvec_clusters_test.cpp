@@ -2,10 +2,7 @@
 // as of one block.
 #include <doctest/doctest.h>
 
-#include "codegen/moe/options_names.h"
-#include "codegen/moe/products.h"
-#include "tests/gdn/emulator_fixture.h"
-#include "tests/gdn/host_call.h"
+#include "tests/moe/grouped_check.h"
 
 using namespace gdnjit;
 using namespace gdnjit::tests;
@@ -14,14 +11,12 @@ namespace {
 
 const Operator& down() { return find_operator("moe.down"); }
 
-FieldMap tiles_of(std::string_view text) { return to_fields(from_fields<moe::ProductTiles>(parse_fields(text))); }
-
 std::string_view cluster_of(const FieldMap& tiles) { return find_field(tiles, "cluster").value(); }
 
 std::vector<std::byte> y_of(Runtime::Impl& runtime, const FieldMap& problem, std::string_view tiles) {
   const auto workload = reference::make_workload("moe.down", problem, reference::Inputs::typical, 3);
   HostCall call(workload->tensors());
-  make_plan(runtime, down(), problem, tiles_of(tiles))->run(call.views(), nullptr);
+  make_plan(runtime, down(), problem, tiles_text(tiles))->run(call.views(), nullptr);
   return call["y"].bytes;
 }
 
@@ -38,7 +33,7 @@ TEST_CASE("every split of rows and groups is right, also behind the last row and
                               "row_tiles=4 cluster=8 warps_n=1 warps_k=1"}) {
       CAPTURE(std::string(shape));
       CAPTURE(std::string(tiles));
-      CHECK(check_problem(*runtime, down(), problem, tiles_of(tiles), reference::Inputs::brutal, 7) == "");
+      CHECK(check_problem(*runtime, down(), problem, tiles_text(tiles), reference::Inputs::brutal, 7) == "");
     }
   }
 }
@@ -58,7 +53,7 @@ TEST_CASE("a cluster changes no bit") {
 TEST_CASE("tiles whose sums are too many for a block's memory take fewer pairs at once") {
   const auto runtime = emulator_runtime("sm_90a");
   const FieldMap problem = down().complete(parse_fields("M=40 D=32 I=1024 E=4 k=8 weights=bf16 expert_map=true"));
-  CHECK(check_problem(*runtime, down(), problem, tiles_of("row_tiles=2 cluster=1 warps_n=1 warps_k=8 stages=2"),
+  CHECK(check_problem(*runtime, down(), problem, tiles_text("row_tiles=2 cluster=1 warps_n=1 warps_k=8 stages=2"),
                       reference::Inputs::typical, 7) == "");
 }
 
@@ -67,7 +62,7 @@ TEST_CASE("clusters that cannot be are refused, and not chosen where there are n
   const auto hopper = emulator_runtime("sm_90a");
   CHECK(cluster_of(down().default_tiles(problem, hopper->device().info().traits)) == "2");
   const auto refusal = [&](Runtime::Impl& runtime, std::string_view tiles) {
-    return thrown([&] { make_plan(runtime, down(), problem, tiles_of(tiles)); });
+    return thrown([&] { make_plan(runtime, down(), problem, tiles_text(tiles)); });
   };
   CHECK(refusal(*hopper, "row_tiles=1 cluster=4").find("cluster must divide 2 row_tiles") != std::string::npos);
   for (const char* arch : {"sm_80", "sm_120"}) {
